@@ -1,0 +1,224 @@
+"""The child process of a benchmark: opens one plan, answers JSON commands. Imports one runtime and numpy, no torch.
+
+``python -m modelpress.benchmark.worker FD SPAWNED`` reads one JSON command a line from stdin and answers on the file
+descriptor FD, so that whatever a runtime prints to stdout or stderr cannot corrupt an answer. SPAWNED is the parent's
+``time.monotonic()`` just before it started this process. Commands: open, warm, block, throughput, evaluate, memory,
+close. Commands with their arguments are the methods of :class:`Worker`.
+"""
+
+from __future__ import annotations
+
+import time
+
+STARTED = time.monotonic()
+
+import contextlib  # noqa: E402
+import ctypes  # noqa: E402
+import importlib  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import resource  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import numpy as np  # noqa: E402
+
+from modelpress.benchmark import requests  # noqa: E402
+from modelpress.engines.base import Engine, Plan, Session, Unsupported  # noqa: E402
+
+Answer = dict[str, Any]
+
+
+class Worker:
+    """One opened session and the requests of every shape. Times are ms unless the name says otherwise."""
+
+    def __init__(self, spawned: float) -> None:
+        self.spawned = spawned
+        self.session: Session | None = None
+        self.requests: dict[str, requests.Requests] = {}
+        self.cursor: dict[str, int] = {}
+
+    def open(self, plan: str, workloads: dict[str, str]) -> Answer:
+        """Open the plan and answer one request. Reading the requests is not part of the cold start."""
+        interpreter = time.monotonic()
+        self.requests = {shape: requests.read(Path(path)) for shape, path in workloads.items()}
+        first = next(iter(self.requests.values())).item(0)
+        base_mb = memory_mb()["now"]
+        stamps = [time.monotonic()]
+        engine = engine_of(Plan.from_json(plan).target)
+        stamps.append(time.monotonic())
+        self.session = engine.open(Plan.from_json(plan))
+        stamps.append(time.monotonic())
+        outputs = self.session.run(first)
+        stamps.append(time.monotonic())
+        steps = [1e3 * (after - before) for before, after in zip(stamps, stamps[1:], strict=False)]
+        cold = {"process_ms": 1e3 * (STARTED - self.spawned), "interpreter_ms": 1e3 * (interpreter - STARTED)}
+        cold |= dict(zip(("import_ms", "load_ms", "first_inference_ms"), steps, strict=True))
+        return {
+            "precision": self.session.precision,
+            "details": self.session.details(),
+            "outputs": {name: list(np.shape(value)) for name, value in outputs.items()},
+            "cold_start": {**cold, "total_ms": sum(cold.values())},
+            "memory_interpreter_mb": base_mb,
+        }
+
+    def warm(self, shape: str, window_ms: float, min_ms: float, limit_ms: float, tolerance: float) -> Answer:
+        """Run until ``min_ms`` have passed and the medians of the last 3 windows agree within ``tolerance``."""
+        start, medians, count = time.monotonic(), [], 0
+        while True:
+            times = self._timed(shape, 0, window_ms, 3, limit_ms)
+            medians.append(float(np.median(times)))
+            count += len(times)
+            last, elapsed_ms = medians[-3:], 1e3 * (time.monotonic() - start)
+            settled = len(last) == 3 and max(last) <= (1.0 + tolerance) * min(last)
+            if (settled and elapsed_ms >= min_ms) or elapsed_ms >= limit_ms:
+                return {"converged": settled, "ms": elapsed_ms, "queries": count, "medians_ms": medians}
+
+    def block(
+        self, shape: str, start: int, min_ms: float, min_queries: int, limit_ms: float, rewarm_ms: float
+    ) -> Answer:
+        """Time requests from position ``start`` of the even order, for ``min_ms`` AND ``min_queries``."""
+        self._timed(shape, start, rewarm_ms, 2, limit_ms)
+        return {"times_ms": self._timed(shape, start, min_ms, min_queries, limit_ms)}
+
+    def throughput(self, shape: str, batch: int, min_s: float) -> Answer:
+        """Offline throughput: whole batches of similar length for at least ``min_s``. ``size``: items per run."""
+        try:
+            return self._throughput(shape, batch, min_s)
+        except Exception as error:  # a graph with a fixed batch axis: each runtime has its own exception for it
+            if batch == 1:
+                raise
+            return {**self._throughput(shape, 1, min_s), "note": f"batch {batch} refused: {first_line(error)}"}
+
+    def evaluate(self, path: str, batch: int, output: str) -> Answer:
+        """Run every item once; save the logits as float32, in the file's order, to ``output`` (.npy)."""
+        items = requests.read(Path(path))
+        began = time.monotonic()
+        try:
+            logits, size = self._logits(items, batch), batch
+        except Exception:  # as in throughput
+            if batch == 1:
+                raise
+            logits, size = self._logits(items, 1), 1
+        seconds = time.monotonic() - began
+        np.save(output, logits)
+        return {"items": len(items), "seconds": seconds, "batch": size}
+
+    def memory(self) -> Answer:
+        """Resident memory of this process now and at its peak, MB."""
+        return memory_mb()
+
+    def close(self) -> Answer:
+        """Close the session."""
+        if self.session is not None:
+            self.session.close()
+        return {}
+
+    def _opened(self) -> Session:
+        if self.session is None:
+            raise RuntimeError("no plan is open")
+        return self.session
+
+    def _timed(self, shape: str, start: int, min_ms: float, min_queries: int, limit_ms: float) -> list[float]:
+        run, items = self._opened().run, self.requests[shape]
+        order, clock = items.even_order(), time.perf_counter_ns
+        times: list[float] = []
+        begin = clock()
+        while True:
+            inputs = items.item(int(order[(start + len(times)) % len(order)]))
+            before = clock()
+            run(inputs)
+            after = clock()
+            times.append((after - before) / 1e6)
+            spent_ms = (after - begin) / 1e6
+            if (spent_ms >= min_ms and len(times) >= min_queries) or spent_ms >= limit_ms:
+                return times
+
+    def _throughput(self, shape: str, batch: int, min_s: float) -> Answer:
+        run, items = self._opened().run, self.requests[shape]
+        batches = [inputs for _, inputs in items.batches(min(batch, len(items)))]
+        sizes = [len(next(iter(inputs.values()))) for inputs in batches]
+        order = np.argsort((np.arange(len(batches)) + 0.5) * requests.GOLDEN % 1.0)
+        for index in order[:2]:
+            run(batches[index])
+        done, count, begin = 0, 0, time.monotonic()
+        while (spent := time.monotonic() - begin) < min_s or count < 2:
+            index = order[count % len(order)]
+            run(batches[index])
+            done, count = done + sizes[index], count + 1
+        return {"per_s": done / spent, "samples": done, "seconds": spent, "batch": max(sizes)}
+
+    def _logits(self, items: requests.Requests, batch: int) -> Any:
+        run, parts, places = self._opened().run, [], []
+        for indices, inputs in items.batches(batch):
+            outputs = run(inputs)
+            parts.append(np.array(outputs.get("logits", next(iter(outputs.values()))), np.float32))
+            places.append(indices)
+        order = np.concatenate(places)
+        logits = np.empty((len(items), *parts[0].shape[1:]), np.float32)
+        logits[order] = np.concatenate(parts)
+        return logits
+
+
+def engine_of(target: str) -> type[Engine]:
+    """The Engine class at a dotted path, with the runtime it names imported."""
+    module, _, name = target.rpartition(".")
+    engine: type[Engine] = getattr(importlib.import_module(module), name)
+    for runtime in engine.runtimes:
+        importlib.import_module(runtime)
+    return engine
+
+
+def memory_mb() -> dict[str, float]:
+    """Resident memory of this process, MB: ``now`` and ``peak`` (VmHWM)."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    lines = dict(line.split(":", 1) for line in status if ":" in line)
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    hwm_kb = int(lines["VmHWM"].split()[0]) if "VmHWM" in lines else peak_kb
+    return {"now": int(lines["VmRSS"].split()[0]) / 1024, "peak": hwm_kb / 1024}
+
+
+def first_line(error: BaseException) -> str:
+    """``Type: first line`` of an error, at most 300 characters."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:300]
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies, so that no stopped worker is left behind."""
+    pr_set_pdeathsig = 1
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def answer(worker: Worker, line: str) -> Answer:
+    """Do one command; faults become answers, so that the parent always hears why."""
+    command: dict[str, Any] = json.loads(line)
+    name = command.pop("command")
+    try:
+        return {"status": "ok", **getattr(worker, name)(**command)}
+    except Unsupported as reason:
+        return {"status": "unsupported", "why": str(reason)}
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        return {"status": "failed", "why": first_line(error)}
+
+
+def main(arguments: list[str]) -> None:
+    """Answer commands until ``close`` or until the parent goes away."""
+    die_with_parent()
+    worker = Worker(float(arguments[1]))
+    with os.fdopen(int(arguments[0]), "w") as out:
+        for line in sys.stdin:
+            out.write(json.dumps(answer(worker, line)) + "\n")
+            out.flush()
+            if json.loads(line)["command"] == "close":
+                return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

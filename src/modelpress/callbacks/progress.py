@@ -1,0 +1,55 @@
+"""Progress with an estimate of the time left: a bar on a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+
+log = logging.getLogger(__name__)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds.
+
+    >>> clock(125)
+    '2:05'
+    """
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class Progress(RichProgressBar):
+    """Lightning's rich bar; without a terminal, one line every ``every_s`` seconds with step, loss and time left."""
+
+    def __init__(self, every_s: float = 15.0) -> None:
+        super().__init__(leave=True)
+        self._every_s, self._terminal = every_s, sys.stderr.isatty()
+        self._started = self._last = time.monotonic()
+        self._first_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = self._last = time.monotonic()
+        self._first_step = trainer.global_step
+        if not self._terminal:
+            self.disable()
+        super().on_train_start(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        now = time.monotonic()
+        if not self._terminal and now - self._last >= self._every_s:
+            self._last = now
+            log.info("%s", self._line(trainer, now - self._started))
+
+    def _line(self, trainer: Trainer, elapsed_s: float) -> str:
+        steps = int(trainer.estimated_stepping_batches)
+        done = trainer.global_step - self._first_step
+        left_s = elapsed_s / max(1, done) * (steps - trainer.global_step)
+        metrics = " ".join(f"{name.rpartition('/')[2]} {float(v):.3f}" for name, v in trainer.progress_bar_metrics.items())
+        return f"step {trainer.global_step}/{steps} · {metrics} · {clock(elapsed_s)} so far, {clock(left_s)} left"

@@ -1,0 +1,37 @@
+"""The Dataset contract: a description readable without torch, and the Lightning data module it makes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from lightning import LightningDataModule
+
+SPLITS = ("train", "calibration", "validation", "test")
+
+
+class Dataset(ABC):
+    """What a dataset yaml describes. Importing and fingerprinting never imports torch."""
+
+    name: str
+    task: ClassVar[str]
+    metric: ClassVar[str]  # higher is better, in [0, 1]
+
+    @property
+    @abstractmethod
+    def labels(self) -> list[str]:
+        """Class names in the order of their indices."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """sha256 over content, options and the code that reads and splits it. Computed before torch is imported."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """For the report: name, fingerprint, labels, size of each split, source and licence."""
+
+    @abstractmethod
+    def datamodule(self, preprocessor: Path, *, seed: int, cache: Path) -> LightningDataModule:
+        """The data module, tokenized with the tokenizer in ``preprocessor``, cached on disk under ``cache``."""

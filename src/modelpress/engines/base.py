@@ -1,0 +1,100 @@
+"""The Engine contract. Nothing here imports a runtime: each engine imports its own, inside its methods."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Unsupported(Exception):
+    """This machine or runtime cannot do it; the row is ``null`` with this reason. Not a failure of the run."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What one stage offers to engines: an ONNX file, and the trained network's folder for PyTorch rows."""
+
+    onnx: Path
+    model: Path | None = None
+    tower: str = "main"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Facts about the target (``conf/hardware``). ``threads=None``: as many as the process may use."""
+
+    name: str = "cpu"
+    accelerator: str = "cpu"
+    devices: int = 1
+    precision: str = "auto"  # training: auto | 32-true | bf16-mixed | 16-mixed
+    threads: int | None = None
+    kernel_multiple: int = 16
+    engines: tuple[str, ...] = ("onnxruntime", "openvino", "torch", "torch_compile")
+    strategy: str = "auto"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A built engine on disk and how to open it, as JSON so that a fresh process can do so."""
+
+    engine: str  # name, e.g. "openvino"
+    target: str  # dotted path of the Engine class
+    precision: str  # asked for: fp32 | bf16 | fp16 | int8
+    file: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        return cls(**json.loads(text))
+
+
+class Session:
+    """An opened engine. ``precision`` is the *effective* one, read back from the runtime."""
+
+    precision: str
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """One blocking inference."""
+        raise NotImplementedError
+
+    def details(self) -> dict[str, Any]:
+        """Runtime facts for the report (threads, execution providers, layer precisions)."""
+        return {}
+
+    def close(self) -> None: ...
+
+
+class Engine:
+    """``build`` runs in the parent (may use any library), ``open`` in a fresh worker (this runtime only)."""
+
+    name: ClassVar[str]
+    extension: ClassVar[str]
+
+    def __init__(self, precisions: Sequence[str] = ("fp32",)) -> None:
+        self.precisions = tuple(precisions)
+
+    def build(self, artifact: Artifact, hardware: Hardware, folder: Path) -> list[Plan]:
+        """One plan per precision. Raises :class:`Unsupported` with the reason."""
+        raise NotImplementedError
+
+    @classmethod
+    def open(cls, plan: Plan) -> Session:
+        raise NotImplementedError
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Row-wise softmax in float64."""
+    shifted = np.exp(np.asarray(logits, np.float64) - np.max(logits, axis=-1, keepdims=True))
+    probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return probabilities

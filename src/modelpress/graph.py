@@ -1,0 +1,85 @@
+"""From a config to the graph of stages that a run consists of. Torch-free, so that plans are instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from modelpress.job import Job
+from modelpress.models.recipe import Recipe
+from modelpress.stage import IDENTITY, Stage, control_of
+
+
+@dataclass(frozen=True)
+class Graph:
+    """``order`` lists every stage, sources first. ``pressed`` are those that become engines, baseline first."""
+
+    order: list[Stage]
+    pressed: list[Stage]
+    baseline: Stage
+    control: Stage | None
+    control_expected: bool
+
+    @property
+    def last(self) -> Stage:
+        return self.pressed[-1]
+
+
+def graph(job: Job) -> Graph:
+    """The stages of ``technique``, with the fine-tuning they need and the control arm they are compared with."""
+    teacher = _trained(job, "teacher", job.recipe("teacher"), "baseline") if job.config["teacher"] else None
+    stages = _techniques(job, teacher)
+    baseline = teacher or stages[0]
+    control = control_of(stages[-1]) if job.config["control"] else None
+    wanted = stages if job.config["press"] == "all" else stages[-1:]
+    pressed = _unique([baseline, *([control] if control else []), *wanted])
+    order = _unique([source for stage in [*stages[:-1], *pressed] for source in (*_ancestors(stage), stage)])
+    return Graph(order, pressed, baseline, control, control_of(stages[-1]) is not None)
+
+
+def _techniques(job: Job, teacher: Stage | None) -> list[Stage]:
+    recipe, model = job.recipe("model"), job.config["model"]
+    specs = {name: merged(job, spec) for name, spec in job.config["technique"].items()}
+    first = next(iter(specs.values()))
+    role = "candidate" if teacher else "baseline"
+    parent = None if _trains_itself(first) else _trained(job, "model", recipe, role, teacher)
+    stages = [parent] if parent else []
+    for name, spec in specs.items():
+        taught_by = _teacher_of(spec, teacher, parent)
+        if parent is None and model["init"] == "teacher":
+            taught_by = teacher
+        role = "baseline" if not stages and teacher is None else "candidate"
+        parent = Stage(name, role, recipe, model, spec, parent, taught_by)
+        stages.append(parent)
+    return stages
+
+
+def _teacher_of(spec: dict[str, Any], teacher: Stage | None, parent: Stage | None) -> Stage | None:
+    who = spec["objective"].get("teacher", "none")
+    return {"external": teacher, "parent": parent}.get(str(who))
+
+
+def _trains_itself(spec: dict[str, Any]) -> bool:
+    """A stage that reshapes nothing is the training; one that prunes or quantizes wants a trained model."""
+    return bool(spec["transform"]["_target_"] == IDENTITY and spec["objective"].get("teacher", "none") != "parent")
+
+
+def _trained(job: Job, key: str, recipe: Recipe, role: str, teacher: Stage | None = None) -> Stage:
+    """The model at ``key``, fine-tuned for the dataset unless its checkpoint already is."""
+    model = job.config[key]
+    spec = None if recipe.is_trained(job.dataset.labels) else merged(job, job.config["finetune"])
+    start = teacher if model["init"] == "teacher" else None
+    return Stage("finetune" if spec else "adopt", role, recipe, model, spec, None, start)
+
+
+def merged(job: Job, spec: dict[str, Any]) -> dict[str, Any]:
+    """A technique's own ``trainer`` values win over the shared ones."""
+    return {**spec, "trainer": {**job.config["trainer"], **(spec["trainer"] or {})}}
+
+
+def _ancestors(stage: Stage) -> list[Stage]:
+    return [found for source in stage.sources_of() for found in (*_ancestors(source), source)]
+
+
+def _unique(stages: list[Stage]) -> list[Stage]:
+    return list(dict.fromkeys(stages))

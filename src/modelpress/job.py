@@ -1,0 +1,101 @@
+"""A job: one composed config with the objects that every step of it needs. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from modelpress.config import build
+from modelpress.data.base import Dataset
+from modelpress.engines.base import Engine, Hardware
+from modelpress.models.recipe import Recipe
+from modelpress.store import Store, file_digest
+
+TRAINING_LIBRARIES = ("torch", "lightning", "transformers", "tokenizers")
+
+
+@dataclass
+class Job:
+    """``config`` is the resolved tree; ``folder`` is this run's own folder; ``command`` repeats it."""
+
+    config: dict[str, Any]
+    folder: Path
+    command: str = ""
+
+    @classmethod
+    def of(cls, cfg: DictConfig, folder: Path, command: str = "") -> Job:
+        """Resolve a composed config once and for all."""
+        config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
+        return cls(config, Path(folder).absolute(), command)
+
+    @property
+    def name(self) -> str:
+        return str(self.config["name"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.config["store"])
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        dataset: Dataset = build(self.config["dataset"], "dataset")
+        return dataset
+
+    @cached_property
+    def hardware(self) -> Hardware:
+        return Hardware(**{**self.config["hardware"], "engines": tuple(self.config["hardware"]["engines"])})
+
+    @cached_property
+    def engines(self) -> dict[str, Engine]:
+        return {name: build(node, f"engine.{name}") for name, node in self.config["engine"].items()}
+
+    def recipe(self, key: str) -> Recipe:
+        """The recipe mounted at ``model`` or ``teacher``."""
+        recipe: Recipe = build(self.config[key], key)
+        return recipe
+
+    @property
+    def precision(self) -> str:
+        """Training precision with ``auto`` resolved: bf16-mixed where the processor has bf16 instructions."""
+        from modelpress.benchmark.machine import has_bf16
+
+        if self.hardware.precision != "auto":
+            return self.hardware.precision
+        return "bf16-mixed" if self.hardware.accelerator != "cpu" or has_bf16() else "32-true"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions, without importing anything."""
+    return {name: metadata.version(name) for name in packages}
+
+
+def sources(*modules: str) -> dict[str, str]:
+    """sha256 of each module's source file: other code, other key."""
+    return {name: file_digest(_source(name)) for name in sorted(set(modules))}
+
+
+def _source(module: str) -> Path:
+    from importlib.util import find_spec
+
+    spec = find_spec(module)
+    assert spec is not None and spec.origin is not None, f"{module} has no source file"
+    return Path(spec.origin)
+
+
+def targets(node: Any) -> list[str]:
+    """Modules of every ``_target_`` in a config tree."""
+    if isinstance(node, dict):
+        own = [str(node["_target_"]).rpartition(".")[0]] if "_target_" in node else []
+        return own + [name for value in node.values() for name in targets(value)]
+    return [name for item in node for name in targets(item)] if isinstance(node, list) else []
+
+

@@ -1,0 +1,219 @@
+"""The wrapper around ``hydra.main`` used by run.py and ``modelpress run``: every failure ends in a short, useful message.
+
+Each job leaves a ``status.json`` in its folder. A failing job does not end a sweep: the others go on, and the summary at
+the end names it. ``HYDRA_FULL_ERROR=1`` shows tracebacks; without it they are in the run folder's ``error.txt``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+
+from modelpress.config import CONFIG_NAME, conf_dir, register
+from modelpress.errors import ModelPressError
+from modelpress.status import Status, failures
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+log = logging.getLogger(__name__)
+
+
+class _Launch:
+    """What one command line started. Hydra offers a task function no other way to tell its caller anything."""
+
+    program = "python run.py"
+    folder: Path | None = None
+    is_sweep = False
+    failed: dict[Path, str] = {}  # noqa: RUF012
+    interrupted = False
+
+    @classmethod
+    def begin(cls, program: str) -> None:
+        cls.program, cls.folder, cls.is_sweep, cls.failed, cls.interrupted = program, None, False, {}, False
+
+
+class RunFolder(Callback):
+    """Hydra callback (conf/config.yaml) that learns where a run or a sweep puts its files."""
+
+    def on_run_start(self, config: Any, **_: Any) -> None:
+        _Launch.folder = Path(str(config.hydra.run.dir))
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        _Launch.folder, _Launch.is_sweep = Path(str(config.hydra.sweep.dir)), True
+
+
+def main(argv: Sequence[str] | None = None, program: str = "python run.py") -> int:
+    """Run what a command line asks for and return its exit code: 0, 1 (failed), 2 (unknown flag) or 130 (stopped)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    full_error = os.environ.get(FULL_ERROR) == "1"
+    logging.raiseExceptions = full_error  # a full disk must not print one traceback per log line
+    _Launch.begin(program)
+    try:
+        with _arguments(arguments), _environment({FULL_ERROR: "1"}):  # so that Hydra raises instead of printing
+            _hydra()
+    except SystemExit as stop:
+        return _stopped(arguments) if _Launch.interrupted else stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        return _stopped(arguments)
+    except Exception as error:
+        if full_error:
+            raise
+        return _tell(error, arguments)
+    return _summary()
+
+
+def _hydra() -> None:
+    import hydra
+
+    register()
+    # A path relative to this module would be looked up as a package; an absolute one works from anywhere.
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(job)()
+
+
+def job(cfg: Any) -> float:
+    """Hydra's task function: check, run the pipeline, record how it ended. Returns the score, NaN after a failure."""
+    from hydra.core.hydra_config import HydraConfig
+
+    state = HydraConfig.get()
+    folder = Path(state.runtime.output_dir)
+    command = _command(state)
+    status = Status(folder, command)
+    try:
+        with _environment({FULL_ERROR: None} if not logging.raiseExceptions else {}):
+            score = _checked_run(cfg, list(state.overrides.task), folder, command)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Lightning turns Ctrl-C into SystemExit.
+        _Launch.interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)
+        status.failed("stopped by the user; the same command continues" if _Launch.interrupted else f"exit {stop.code}")
+        raise
+    except Exception as error:
+        return _failed(status, folder, error)
+    status.done(score)
+    return score
+
+
+def _checked_run(cfg: Any, overrides: Sequence[str], folder: Path, command: str) -> float:
+    from modelpress.check import check
+
+    check(cfg, overrides)
+    from modelpress import pipeline
+
+    score = pipeline.run(cfg, folder=folder, command=command)
+    return float("nan") if score is None else float(score)
+
+
+def _failed(status: Status, folder: Path, error: Exception) -> float:
+    from modelpress.explain import describe
+
+    reason = describe(error)
+    _Launch.failed[folder] = reason
+    status.failed(reason, error)
+    if logging.raiseExceptions:
+        log.error("", exc_info=error)
+    elif _Launch.is_sweep:
+        log.error("failed: %s", reason)
+    return float("nan")
+
+
+def _command(state: Any) -> str:
+    """The shell command of one job: what a user types to get this job again."""
+    from hydra._internal.utils import get_args_parser
+
+    flags: list[str] = []
+    given = get_args_parser().parse_args(sys.argv[1:])
+    for flag in ("config_path", "config_name", "config_dir"):
+        if getattr(given, flag) is not None:
+            flags += [f"--{flag.replace('_', '-')}", str(getattr(given, flag))]
+    own = [override for override in state.overrides.hydra if not override.startswith("hydra.mode=")]
+    return " ".join([_Launch.program, shlex.join([*flags, *state.overrides.task, *own])]).strip()
+
+
+def _summary() -> int:
+    """Print what failed, if anything did, and return the exit code."""
+    failed = dict(_Launch.failed)
+    if _Launch.is_sweep and _Launch.folder is not None:
+        failed = {**failures(_Launch.folder), **{folder.resolve(): why for folder, why in failed.items()}}
+    if not failed:
+        return 0
+    if _Launch.is_sweep:
+        _print(f"{len(failed)} of the sweep's jobs failed; the others are complete.")
+    for folder, reason in failed.items():
+        _print(f"\n{_relative(folder)}\n{reason}" if _Launch.is_sweep else reason)
+    if (_first(failed) / "error.txt").is_file():
+        _print(f"\nTraceback: {_relative(_first(failed))}/error.txt")
+    return 1
+
+
+def _first(failed: Mapping[Path, str]) -> Path:
+    return next(iter(failed))
+
+
+def _relative(folder: Path) -> Path:
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def _stopped(arguments: Sequence[str]) -> int:
+    _print("\nStopped. The same command continues where it was:")
+    _print(f"  {' '.join([_Launch.program, shlex.join(arguments)]).strip()}")
+    return 130
+
+
+def _tell(error: Exception, arguments: Sequence[str]) -> int:
+    """Explain an error that came before any job started."""
+    from modelpress.explain import explain
+
+    _print(explain(error, arguments, _Launch.folder))
+    return 1
+
+
+def _print(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+@contextmanager
+def _arguments(arguments: Sequence[str]) -> Iterator[None]:
+    """``hydra.main`` reads ``sys.argv``."""
+    before = sys.argv
+    sys.argv = [_Launch.program, *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Set variables (``None``: unset) for a while; child processes of a run must not inherit ours."""
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def point_latest(run_folder: Path, link: Path | None = None) -> None:
+    """Let ``outputs/latest`` point to ``run_folder`` (``outputs/<name>/<time>``), atomically."""
+    link = link or run_folder.parent.parent / "latest"
+    if link.exists() and not link.is_symlink():
+        raise ModelPressError(f"{link} is a folder of its own, so it cannot point to {run_folder}. Rename it.")
+    temporary = link.with_name(f".latest-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(run_folder, link.parent), target_is_directory=True)
+    temporary.replace(link)

@@ -1,0 +1,237 @@
+"""Knowledge distillation: a student learns from a teacher's answers and from what happens inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from modelpress.errors import ModelPressError, one_of
+from modelpress.models.base import Batch, Model, Output
+from modelpress.objectives import functional
+from modelpress.objectives.base import Objective, Teacher
+from modelpress.objectives.layer_map import Spec, check_spec, layer_map
+from modelpress.objectives.options import number
+
+PREDICTION = ("hard", "soft")
+INTERMEDIATE = ("hidden", "attention", "embedding", "cosine")
+PARTS = PREDICTION + INTERMEDIATE
+EMBEDDING = 0
+T = TypeVar("T")
+
+
+class Distillation(Objective):
+    """Weighted sum of named parts. A part of weight 0 is not computed, and its outputs are not asked for.
+
+    ==========  =================================================================  =================
+    part        loss                                                               paper
+    ==========  =================================================================  =================
+    hard        cross-entropy with the labels
+    soft        KL of softened class probabilities, times temperature squared      arXiv:1503.02531
+    hidden      MSE of hidden states, mean over the mapped layers                  arXiv:1909.10351
+    attention   MSE of attention scores before softmax, mean over mapped layers    arXiv:1909.10351
+    embedding   MSE of the embedding layers' outputs                               arXiv:1909.10351
+    cosine      1 - cosine of the hidden states of the last mapped layer           arXiv:1910.01108
+    ==========  =================================================================  =================
+
+    Where widths differ the student's states pass through a learned linear projection with bias, one per mapped
+    layer (``projections["<student layer>"]``, 0 for the embeddings; ``cosine`` shares the last one). Where widths
+    are equal they are compared as they are.
+
+    ``layer_map``: ``uniform``, or one teacher layer or null per student layer (modelpress.objectives.layer_map).
+    ``phase_split``: share of training in which only the intermediate parts learn; after it only the prediction
+    parts do (TinyBERT's two phases). 0: all parts together throughout.
+    ``teacher``: ``external`` (the run's teacher) or ``parent`` (the model as it entered the stage).
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        teacher: Teacher = "external",
+        temperature: float = 2.0,
+        layer_map: Spec = "uniform",
+        phase_split: float = 0.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.teacher = cast(Teacher, one_of("objective.teacher", teacher, ("external", "parent")))
+        self.part_weights = _checked_weights(weights)
+        self.temperature = number("temperature", temperature, above=0)
+        self.label_smoothing = number("label_smoothing", label_smoothing, at_least=0, below=1)
+        self.phase_split = number("phase_split", phase_split, at_least=0, below=1)
+        self.map_spec = check_spec(layer_map)
+        self.layers: dict[int, int] = {}
+        self.classes: list[int] | None = None
+        self.projections = nn.ModuleDict()
+        _check_phases(self.phase_split, self.part_weights)
+
+    def weights(self, progress: float) -> Mapping[str, float]:
+        """The parts that learn at ``progress``, in the order of the table above."""
+        if not self.phase_split:
+            return self.part_weights
+        phase = INTERMEDIATE if progress < self.phase_split else PREDICTION
+        return {part: weight for part, weight in self.part_weights.items() if part in phase}
+
+    def needs(self, progress: float) -> frozenset[str]:
+        """``hidden_states`` and ``attentions`` only while a part that reads them is active."""
+        parts = self.weights(progress).keys()
+        wanted = {"hidden_states"} if parts & {"hidden", "embedding", "cosine"} else set()
+        return frozenset(wanted | ({"attentions"} if "attention" in parts else set()))
+
+    def teacher_layers(self) -> tuple[int, ...]:
+        """The teacher's hidden states that are read (0: embeddings), ascending. Known after :meth:`bind`."""
+        return tuple(sorted({teacher for _, teacher in self._hidden_pairs()}))
+
+    def bind(self, student: Model, teacher: Model | None) -> None:
+        """Match labels by name, map layers, build projections. Call before the optimizer is made."""
+        if teacher is None:
+            raise ModelPressError(
+                "Distillation needs a teacher, none was given; "
+                "choose one, e.g. model@teacher=minilm, or train without: technique=finetune."
+            )
+        if "soft" in self.part_weights:
+            self.classes = _classes(student.labels, teacher.labels)
+        if self.part_weights.keys() & {"hidden", "attention", "cosine"}:
+            self.layers = layer_map(self.map_spec, _size(student, "num_layers"), _size(teacher, "num_layers"))
+        if "attention" in self.part_weights:
+            self._check_attention(_size(student, "num_heads"), _size(teacher, "num_heads"))
+        pairs = self._hidden_pairs()
+        if pairs:
+            widths = _size(student, "width"), _size(teacher, "width")
+            places = [str(place) for place, _ in pairs] if widths[0] != widths[1] else []
+            self.projections = nn.ModuleDict({place: nn.Linear(*widths) for place in places})
+
+    def forward(
+        self, output: Output, batch: Batch, teacher_output: Output | None, progress: float
+    ) -> dict[str, Tensor]:
+        """Unweighted scalar losses of the active parts; ``attention_mask`` (B, S) says which tokens are real."""
+        teacher = teacher_output or Output()
+        losses = {
+            "hard": self._hard,
+            "soft": self._soft,
+            "hidden": self._hidden,
+            "attention": self._attention,
+            "embedding": self._embedding,
+            "cosine": self._cosine,
+        }
+        return {part: losses[part](output, teacher, batch) for part in self.weights(progress)}
+
+    def _hard(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
+        logits = _given(student.logits, "logits", "student")
+        return functional.hard_targets(logits, batch["labels"], self.label_smoothing)
+
+    def _soft(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
+        wanted = _given(teacher.logits, "logits", "teacher")
+        wanted = wanted if self.classes is None else wanted[:, self.classes]
+        return functional.soft_targets(_given(student.logits, "logits", "student"), wanted, self.temperature)
+
+    def _hidden(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
+        losses = [self._states(functional.hidden_states, pair, student, teacher, batch) for pair in self.layers.items()]
+        return torch.stack(losses).mean()
+
+    def _embedding(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
+        return self._states(functional.hidden_states, (EMBEDDING, EMBEDDING), student, teacher, batch)
+
+    def _cosine(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
+        return self._states(functional.cosine_distance, self._last_pair(), student, teacher, batch)
+
+    def _attention(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
+        learned = _given(student.attentions, "attentions", "student")
+        wanted = _given(teacher.attentions, "attentions", "teacher")
+        mask = _real_tokens(batch, learned[0].shape[0], learned[0].shape[-1], learned[0].device)
+        pairs = [(learned[place - 1], wanted[layer - 1]) for place, layer in self.layers.items()]
+        return torch.stack([functional.attention_scores(*pair, mask) for pair in pairs]).mean()
+
+    def _states(
+        self,
+        loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+        pair: tuple[int, int],
+        student: Output,
+        teacher: Output,
+        batch: Batch,
+    ) -> Tensor:
+        place, layer = pair
+        learned = _given(student.hidden_states, "hidden_states", "student")[place]
+        wanted = _given(teacher.hidden_states, "hidden_states", "teacher")[layer]
+        mask = _real_tokens(batch, learned.shape[0], learned.shape[1], learned.device)
+        if str(place) in self.projections:
+            learned = self.projections[str(place)](learned)
+        return loss(learned, wanted, mask)
+
+    def _hidden_pairs(self) -> list[tuple[int, int]]:
+        """(student layer, teacher layer) of every hidden state that an active part reads."""
+        pairs = [(EMBEDDING, EMBEDDING)] if "embedding" in self.part_weights else []
+        if "hidden" in self.part_weights:
+            return pairs + list(self.layers.items())
+        return pairs + ([self._last_pair()] if "cosine" in self.part_weights and self.layers else [])
+
+    def _last_pair(self) -> tuple[int, int]:
+        return list(self.layers.items())[-1]
+
+    def _check_attention(self, student_heads: int, teacher_heads: int) -> None:
+        functional.check_heads(student_heads, teacher_heads)
+        if EMBEDDING in self.layers.values():
+            raise ModelPressError(
+                f"layer_map {self.map_spec} maps a layer to 0, the embeddings, which have no attention scores; "
+                "name a teacher layer from 1, or set objective.weights.attention=0."
+            )
+
+
+def _checked_weights(given: Mapping[str, float]) -> dict[str, float]:
+    """The parts above 0, in the order of PARTS."""
+    if not isinstance(given, Mapping):
+        raise ModelPressError(f"weights is {given!r}; give a mapping, e.g. {{hard: 0.5, soft: 0.5}}.")
+    for part in given:
+        one_of("The name of a part in objective.weights", part, PARTS)
+    checked = {part: number(f"weights.{part}", given[part], at_least=0) for part in PARTS if part in given}
+    active = {part: weight for part, weight in checked.items() if weight > 0}
+    if not active:
+        raise ModelPressError(f"objective.weights are all 0; set at least one above 0 of: {', '.join(PARTS)}.")
+    return active
+
+
+def _check_phases(phase_split: float, weights: Mapping[str, float]) -> None:
+    for phase in (INTERMEDIATE, PREDICTION):
+        if phase_split and not weights.keys() & set(phase):
+            raise ModelPressError(
+                f"phase_split is {phase_split:g}, but one of its two phases has no part: "
+                f"set a weight above 0 for at least one of {', '.join(phase)}, or phase_split=0."
+            )
+
+
+def _classes(student: list[str], teacher: list[str]) -> list[int] | None:
+    """Columns of the teacher's logits in the student's order of classes; ``None``: already the same."""
+    if set(student) != set(teacher) or len(student) != len(teacher):
+        raise ModelPressError(
+            f"The student's labels are {student}, the teacher's {teacher}; soft targets need the same set. "
+            "Use a teacher trained for this dataset, map its names with teacher.label_map, "
+            "or set objective.weights.soft=0."
+        )
+    return None if student == teacher else [teacher.index(label) for label in student]
+
+
+def _size(model: Model, attribute: str) -> int:
+    size = getattr(model, attribute, None)
+    if not isinstance(size, int):
+        raise ModelPressError(
+            f"{type(model).__name__} does not say its {attribute}, so its layers cannot be compared; "
+            "set the weights of hidden, attention, embedding and cosine to 0."
+        )
+    return size
+
+
+def _given(value: T | None, what: str, who: str) -> T:
+    if value is None:
+        raise ModelPressError(
+            f"The {who} returned no {what}, which an active part of the distillation reads; "
+            "use a model that offers them, or set that part's weight to 0."
+        )
+    return value
+
+
+def _real_tokens(batch: Batch, size: int, length: int, device: torch.device) -> Tensor:
+    """``attention_mask``, or all real where a batch has none (images)."""
+    mask = batch.get("attention_mask")
+    return torch.ones(size, length, device=device) if mask is None else mask

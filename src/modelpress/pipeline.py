@@ -1,0 +1,98 @@
+"""The story of a run: data → teacher → stages → press → report. ``plan`` tells it without doing it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from modelpress.estimate import minutes
+from modelpress.graph import Graph, graph
+from modelpress.job import Job
+from modelpress.press import Pressing
+from modelpress.report.record import Report
+from modelpress.stage import Stage, request
+from modelpress.store import Entry
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig, folder: Path, command: str = "") -> float | None:
+    """Run a composed config; returns the task metric of the best candidate, for sweepers."""
+    report = execute(Job.of(cfg, folder, command))
+    metrics = [row.metric for row in report.rows if row.role != "reference" and row.metric is not None]
+    return next((row.metric for row in report.rows if row.id == report.verdict["row"]), metrics[-1] if metrics else None)
+
+
+def execute(job: Job) -> Report:
+    """Train what the store lacks, press the result, write the report."""
+    from modelpress.loggers import Tracking
+
+    started = time.time()
+    network = graph(job)
+    with Tracking(job) as tracking:
+        done = train_all(job, network, tracking)
+        pressing = Pressing(job, network, done, started)
+        if not pressing.is_measured():
+            test_and_press(job, network, done, pressing, tracking)
+        report = pressing.report()
+        tracking.log_report(report, job.folder)
+    return report
+
+
+def train_all(job: Job, network: Graph, tracking: Any) -> dict[Stage, Entry]:
+    """Every stage's store entry, trained where it is missing."""
+    done: dict[Stage, Entry] = {}
+    for number, stage in enumerate(network.order, 1):
+        log.info("Stage %d of %d: %s.", number, len(network.order), stage.title)
+
+        def compute(folder: Path, stage: Stage = stage) -> None:
+            from modelpress.training import Arm, train
+
+            train(Arm(job, stage, folder, done, tracking.loggers(stage.name)))
+
+        done[stage] = job.store.obtain(request(job, stage, done), compute)
+    return done
+
+
+def test_and_press(job: Job, network: Graph, done: dict[Stage, Entry], pressing: Pressing, tracking: Any) -> None:
+    """Trainer.test of the last stage; the callbacks press, benchmark and report at its end."""
+    from modelpress.training import Arm, test
+
+    test(Arm(job, network.last, job.folder, done, tracking.loggers(network.last.name)), pressing)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of ``modelpress plan``. ``minutes`` is an estimate, 0 for a hit."""
+
+    kind: str
+    name: str
+    hit: bool
+    minutes: float
+    basis: str  # where the estimate comes from
+
+
+def plan(cfg: DictConfig) -> list[Step]:
+    """What ``run`` would do: hit or miss of every step, and about how long. Imports no torch, trains nothing."""
+    job = Job.of(cfg, Path(cfg.store) / "plan")
+    network, done, steps = graph(job), {}, []
+    for stage in network.order:
+        known = all(source in done for source in stage.sources_of())
+        entry = job.store.find(request(job, stage, done)) if known else None
+        if entry is not None:
+            done[stage] = entry
+        cost, basis = (0.0, "in the store") if entry else minutes(job, stage)
+        steps.append(Step("stage", stage.title, entry is not None, cost, basis))
+    ready = all(stage in done for stage in network.pressed) and Pressing(job, network, done).is_measured()
+    return [*steps, _press_step(job, network, ready)]
+
+
+def _press_step(job: Job, network: Graph, ready: bool) -> Step:
+    names = ", ".join(stage.title for stage in network.pressed)
+    cost = 0.0 if ready else 0.5 * len(network.pressed) + float(job.config["benchmark"]["minutes"])
+    return Step("press", f"export, engines, benchmark of {names}", ready, cost, "in the store" if ready else "preset")

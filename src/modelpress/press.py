@@ -1,0 +1,128 @@
+"""Press finished stages into engines and measure them. Every step is idempotent: what the store has is not redone.
+
+    export → engines → measurement (speed, and accuracy on the engine) → rows → verdict → deploy/ and reports
+
+Torch is imported only where something is really exported.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelpress.benchmark.machine import fingerprint as machine_fingerprint
+from modelpress.engines.base import Artifact, Engine, Plan, Unsupported
+from modelpress.job import Job, sources, versions
+from modelpress.stage import WEIGHTS, Stage
+from modelpress.store import Entry, Request, write_atomic
+
+if TYPE_CHECKING:
+    from modelpress.benchmark.measure import Session
+
+log = logging.getLogger(__name__)
+EXPORT_CODE = ("modelpress.export.onnx", "modelpress.export.check", "modelpress.models.classifier")
+MEASURE_CODE = ("modelpress.benchmark.measure", "modelpress.benchmark.worker", "modelpress.benchmark.statistics")
+RUNTIMES = ("onnxruntime", "openvino", "torch")
+
+
+@dataclass(frozen=True)
+class Pressed:
+    """One stage with its graph and its engines. ``absent`` maps an engine to the reason why it is missing."""
+
+    stage: Stage
+    entry: Entry
+    export: Entry
+    facts: dict[str, Any]
+    plans: dict[str, Plan]  # row id without the shape -> plan
+    absent: dict[str, str]
+
+    @property
+    def onnx(self) -> Path:
+        return self.export.folder / "model.onnx"
+
+
+def export_request(entry: Entry) -> Request:
+    inputs = {
+        "weights": entry.digest_of(WEIGHTS),
+        "model": entry.digest_of("model/modelpress.json"),
+        "versions": versions("torch", "transformers", "onnx", "onnxscript", "onnxruntime"),
+        "sources": sources(*EXPORT_CODE),
+    }
+    return Request("export", f"{entry.name} → ONNX", inputs)
+
+
+def export(job: Job, entry: Entry) -> Entry:
+    """The stage's ONNX file with what was counted and checked on it (``facts.json``)."""
+
+    def compute(folder: Path) -> None:
+        from modelpress.export.stage import export_stage
+
+        export_stage(entry.folder / "model", folder)
+
+    return job.store.obtain(export_request(entry), compute)
+
+
+def press(job: Job, stage: Stage, entry: Entry) -> Pressed:
+    """Export one stage and build every selected engine from it."""
+    exported = export(job, entry)
+    artifact = Artifact(exported.folder / "model.onnx", entry.folder / "model")
+    plans: dict[str, Plan] = {}
+    absent: dict[str, str] = {}
+    for name, engine in job.engines.items():
+        built = _build(job, name, engine, artifact, exported)
+        record = json.loads((built.folder / "plans.json").read_text())
+        for fields in record["plans"]:
+            plan = Plan(**{**fields, "file": str(built.folder / fields["file"])})
+            plans[f"{stage.title.replace(' · ', '/')}/{name}/{plan.precision}"] = plan
+        absent.update(record["absent"])
+    facts = json.loads((exported.folder / "facts.json").read_text())
+    return Pressed(stage, entry, exported, facts, plans, absent)
+
+
+def _build(job: Job, name: str, engine: Engine, artifact: Artifact, exported: Entry) -> Entry:
+    inputs = {
+        "onnx": exported.digest_of("model.onnx"),
+        "model": exported.inputs["weights"],
+        "engine": job.config["engine"][name],
+        "hardware": asdict(job.hardware),
+        "machine": machine_fingerprint(),
+        "versions": versions(*RUNTIMES),
+        "sources": sources(type(engine).__module__),
+    }
+
+    def compute(folder: Path) -> None:
+        record: dict[str, Any] = {"plans": [], "absent": {}}
+        try:
+            plans = engine.build(artifact, job.hardware, folder)
+            record["plans"] = [asdict(replace(plan, file=str(Path(plan.file).relative_to(folder)))) for plan in plans]
+        except Unsupported as reason:
+            record["absent"][name] = str(reason)
+        write_atomic(folder / "plans.json", json.dumps(record))
+
+    return job.store.obtain(Request("engine", f"{exported.name} → {name}", inputs), compute)
+
+
+def measurement_request(job: Job, requests: Mapping[str, str], pressed: list[Pressed]) -> Request:
+    inputs = {
+        "plans": {key: _plan_digest(plan) for item in pressed for key, plan in item.plans.items()},
+        "requests": dict(requests),
+        "benchmark": job.config["benchmark"],
+        "hardware": asdict(job.hardware),
+        "machine": machine_fingerprint(),
+        "versions": versions(*RUNTIMES),
+        "sources": sources(*MEASURE_CODE),
+    }
+    return Request("measurement", f"benchmark of {job.name}", inputs)
+
+
+def _plan_digest(plan: Plan) -> list[Any]:
+    from modelpress.store import RECORD
+
+    folder = next(parent for parent in Path(plan.file).parents if (parent / RECORD).is_file())
+    return [folder.name, plan.precision, plan.settings]

@@ -1,0 +1,53 @@
+"""How engines, precisions and rows are called in sentences. Pure, standard library only."""
+
+from __future__ import annotations
+
+from modelpress.report.record import Row
+
+ENGINE_TITLES = {
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "tensorrt": "TensorRT",
+    "torch": "PyTorch eager",
+    "torch_compile": "torch.compile",
+}
+VERDICT_TITLES = {"pays": "It pays", "does_not_pay": "It does not pay", "inconclusive": "Inconclusive"}
+VERDICT_SHORT = {"pays": "pays", "does_not_pay": "does not pay", "inconclusive": "inconclusive"}
+ROLE_MEANINGS = {
+    "baseline": "the uncompressed model trained for the task",
+    "control": "what the same effort gives without the technique",
+    "candidate": "what this run made",
+    "reference": "for orientation only; not judged",
+}
+SHORT_ENGINES = {
+    "onnxruntime": "ORT",
+    "openvino": "OpenVINO",
+    "tensorrt": "TensorRT",
+    "torch": "PyTorch",
+    "torch_compile": "compile",
+}
+
+
+def engine_title(row: Row) -> str:
+    """``OpenVINO BF16``."""
+    return f"{ENGINE_TITLES[row.engine]} {row.precision.upper()}"
+
+
+def row_title(row: Row) -> str:
+    """``tinybert in OpenVINO BF16 at 1x128``."""
+    return f"{model_title(row)} in {engine_title(row)} at {row.shape}"
+
+
+def model_title(row: Row) -> str:
+    """The model, with its tower where there are several."""
+    return row.model if row.tower == "main" else f"{row.model} ({row.tower} tower)"
+
+
+def thousands(n: int) -> str:
+    """``2,591``."""
+    return f"{n:,}"
+
+
+def joined(parts: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]

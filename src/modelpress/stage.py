@@ -1,0 +1,107 @@
+"""One stage: prepare → fit → best → finalize → save. What it is, is torch-free; how it trains, is in ``training``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelpress.job import TRAINING_LIBRARIES, Job, sources, targets, versions
+from modelpress.models.recipe import Recipe
+from modelpress.store import Entry, Request, digest, file_digest
+
+WEIGHTS = "model/model.safetensors"
+# the code that decides what a trained stage contains, beside the `_target_`s of its config
+CODE = (
+    "modelpress.technique",
+    "modelpress.training",
+    "modelpress.optimizer",
+    "modelpress.teacher",
+    "modelpress.data.batching",
+    "modelpress.data.module",
+    "modelpress.data.tokenizer",
+    "modelpress.models.classifier",
+    "modelpress.models.init",
+)
+IDENTITY = "modelpress.transforms.base.Identity"
+TASK = "modelpress.objectives.task.Task"
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One node of a run's graph. ``spec=None`` adopts weights that are already trained for the task."""
+
+    name: str  # finetune | distill | prune | … | control
+    role: str  # baseline | control | candidate
+    recipe: Recipe
+    model: dict[str, Any]  # the model yaml, resolved
+    spec: dict[str, Any] | None
+    parent: Stage | None = None  # whose weights it starts from
+    teacher: Stage | None = None  # who initialises and/or teaches it
+
+    @property
+    def title(self) -> str:
+        return f"{self.recipe.name} · {self.name}"
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher's outputs are used in training, not only its weights at the start."""
+        return self.spec is not None and self.spec["objective"].get("teacher", "none") != "none"
+
+    @property
+    def starts_from_teacher(self) -> bool:
+        """Whether the network is cut out of its teacher (and not loaded from a checkpoint or a parent)."""
+        return self.parent is None and self.model["init"] == "teacher"
+
+    def sources_of(self) -> tuple[Stage, ...]:
+        """The stages that must be finished first."""
+        return tuple(stage for stage in (self.teacher, self.parent) if stage is not None)
+
+    def preprocessor(self) -> Path | None:
+        """Tokenizer folder: the model's own, else its parent's, else its teacher's."""
+        own = self.recipe.preprocessor()
+        if own is not None:
+            return own
+        return next((found for stage in self.sources_of() if (found := stage.preprocessor())), None)
+
+
+def request(job: Job, stage: Stage, done: dict[Stage, Entry]) -> Request:
+    """The store's key for a stage: everything that decides its weights. Needs the entries of its sources."""
+
+    def weights(of: Stage | None) -> str | None:
+        return done[of].digest_of(WEIGHTS) if of is not None else None
+
+    inputs = {
+        "model": stage.model,
+        "recipe": stage.recipe.fingerprint(),
+        "parent": weights(stage.parent),
+        "teacher": weights(stage.teacher),
+        "stage": stage.spec,
+        "dataset": {"fingerprint": job.dataset.fingerprint(), "options": job.config["dataset"]},
+        "preprocessor": preprocessor_digest(stage.preprocessor()),
+        "precision": job.precision if stage.spec else None,
+        "accelerator": job.hardware.accelerator,
+        "devices": job.hardware.devices,
+        "seed": job.seed,
+        "versions": versions(*TRAINING_LIBRARIES, "modelpress"),
+        "sources": sources(*CODE, *targets([stage.model, stage.spec, job.config["dataset"]])),
+    }
+    return Request("stage", stage.title, inputs)
+
+
+def preprocessor_digest(folder: Path | None) -> str | None:
+    """sha256 over the tokenizer's files."""
+    if folder is None:
+        return None
+    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+    return digest({name: file_digest(folder / name) for name in names if (folder / name).is_file()})
+
+
+def control_of(stage: Stage) -> Stage | None:
+    """The same start and the same steps without the technique; ``None`` where there is nothing to leave out."""
+    spec = stage.spec
+    if spec is None or (spec["transform"]["_target_"], spec["objective"]["_target_"]) == (IDENTITY, TASK):
+        return None
+    plain = {**spec, "transform": {"_target_": IDENTITY}, "objective": {"_target_": TASK}}
+    start = stage.teacher if stage.starts_from_teacher else None
+    return Stage("control", "control", stage.recipe, stage.model, plain, stage.parent, start)

@@ -1,0 +1,127 @@
+"""The one LightningModule. It knows no technique by name: a transform reshapes, an objective trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from modelpress.models.base import Model
+from modelpress.objectives.base import Objective
+from modelpress.optimizer import OptimizerConfig, make
+from modelpress.transforms.base import Transform
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from torch.optim import Optimizer
+
+    from modelpress.teacher import Teacher
+
+EVALUATION: frozenset[str] = frozenset()
+
+
+class Technique(LightningModule):
+    """One stage in training: ``model`` reshaped by ``transform``, minimising ``objective``.
+
+    Step k draws its randomness (dropout) from ``(seed, k)`` alone, so a resumed run repeats an uninterrupted one.
+    The teacher is no submodule: it never lands in a checkpoint and never leaves evaluation mode.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        transform: Transform,
+        optimizer: OptimizerConfig,
+        *,
+        stage: str,
+        seed: int,
+        teacher: Teacher | None = None,
+    ) -> None:
+        super().__init__()
+        self.model: Model = model
+        self.objective = objective
+        self.transform = transform
+        self.optimizer_config = optimizer
+        self.stage, self.seed, self.teacher = stage, seed, teacher
+        self.steps = 1
+        self.accuracy = MulticlassAccuracy(num_classes=len(model.labels), average="micro")
+
+    @property
+    def progress(self) -> float:
+        """Share of the stage's optimizer steps that are done, from 0 to 1."""
+        return min(1.0, self.global_step / self.steps)
+
+    def on_fit_start(self) -> None:
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+
+    def on_train_batch_start(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        torch.manual_seed((self.seed << 32) + self.trainer.fit_loop.total_batch_idx)
+        self.transform.step(self.model, self.progress)
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        """Total loss: weighted sum of the objective's named parts, each logged."""
+        progress = self.progress
+        needs = self.objective.needs(progress)
+        taught = self.teacher(batch, needs) if self.teacher is not None else None
+        self.model.capture(needs)
+        losses = self.objective(self.model(batch), batch, taught, progress)
+        weights = self.objective.weights(progress)
+        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        self._log_losses({**losses, "loss": total}, len(batch["labels"]))
+        return total
+
+    def _log_losses(self, losses: Mapping[str, Tensor], size: int) -> None:
+        if (self.global_step + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        rows = {f"{self.stage}/train/{name}": loss.detach() for name, loss in losses.items() if name != "loss"}
+        self.log_dict(rows, batch_size=size)
+        self.log(f"{self.stage}/train/loss", losses["loss"].detach(), prog_bar=True, batch_size=size)
+        self.log(f"{self.stage}/lr", self.optimizers().param_groups[0]["lr"], batch_size=size)  # type: ignore[union-attr]
+
+    def on_validation_start(self) -> None:
+        self.model.capture(EVALUATION)
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch, "validation")
+
+    def on_test_start(self) -> None:
+        self.model.capture(EVALUATION)
+
+    def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Mapping[str, Tensor], split: str) -> None:
+        logits = self.model(batch).logits
+        assert logits is not None
+        loss = nn.functional.cross_entropy(logits.float(), batch["labels"])
+        self.accuracy(logits, batch["labels"])
+        size = len(batch["labels"])
+        self.log(f"{self.stage}/{split}/loss", loss, batch_size=size)
+        self.log(f"{self.stage}/{split}/accuracy", self.accuracy, prog_bar=True, batch_size=size)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        self.steps = max(1, int(self.trainer.estimated_stepping_batches))
+        # the fused step unscales fp16 gradients by itself, after they would have been clipped
+        fused = str(self.trainer.precision) != "16-mixed"
+        optimizer, schedule = make(self.optimizer_config, (self.model, self.objective), self.steps, fused=fused)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm here: Lightning refuses to clip for any fused optimizer, though only fp16 scales gradients."""
+        if gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Only what training needs: plain tensors and numbers, readable with ``weights_only=True``."""
+        checkpoint.pop("hyper_parameters", None)

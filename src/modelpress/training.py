@@ -1,0 +1,185 @@
+"""How a stage trains: the models it needs, the Lightning Trainer, resume, and what it leaves in its folder.
+
+A stage folder holds ``model/`` (see ``Model.save``), ``metrics.json``, ``curves.jsonl`` and ``diagnostics.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from modelpress.benchmark.lock import shared
+from modelpress.callbacks.curves import Curves
+from modelpress.config import OWN_TRAINER_KEYS, build
+from modelpress.diagnostics import diagnose
+from modelpress.job import Job
+from modelpress.models.base import Model, load
+from modelpress.objectives.base import Objective
+from modelpress.optimizer import OptimizerConfig
+from modelpress.stage import WEIGHTS, Stage
+from modelpress.store import Entry, clear, write_atomic
+from modelpress.teacher import Teacher
+from modelpress.technique import Technique
+from modelpress.transforms.base import Transform
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Arm:
+    """Everything live that one stage trains with."""
+
+    job: Job
+    stage: Stage
+    folder: Path
+    done: Mapping[Stage, Entry]
+    loggers: list[Any] = field(default_factory=list)
+
+    def model_of(self, stage: Stage | None) -> Model | None:
+        return load(self.done[stage].folder / "model") if stage is not None else None
+
+    def datamodule(self) -> LightningDataModule:
+        preprocessor = self.stage.preprocessor()
+        assert preprocessor is not None, f"{self.stage.title}: no model of this run brings a tokenizer"
+        return self.job.dataset.datamodule(preprocessor, seed=self.job.seed, cache=self.job.store.root / "data")
+
+
+def train(arm: Arm) -> None:
+    """Fill ``arm.folder`` with the finished stage, continuing an interrupted attempt that lies there."""
+    seed_everything(arm.job.seed, verbose=False)
+    teacher = arm.model_of(arm.stage.teacher)
+    model = _start(arm, teacher)
+    if arm.stage.spec is None:
+        model.save(arm.folder / "model")
+        return
+    data = arm.datamodule()
+    technique = _technique(arm, model, teacher if arm.stage.needs_teacher else None, data)
+    trainer = make_trainer(arm)
+    with shared(f"training {arm.stage.title}"), interruptible():
+        trainer.fit(technique, datamodule=data, ckpt_path=_resume_from(arm.folder), weights_only=True)
+    _finish(arm, technique, trainer, data)
+
+
+def _start(arm: Arm, teacher: Model | None) -> Model:
+    if arm.stage.parent is not None:
+        parent = arm.model_of(arm.stage.parent)
+        assert parent is not None
+        return parent
+    preprocessor = arm.stage.preprocessor()
+    assert preprocessor is not None, f"{arm.stage.title}: no model of this run brings a tokenizer"
+    start = teacher if arm.stage.starts_from_teacher else None
+    labels = arm.job.dataset.labels
+    return arm.stage.recipe.build(labels=labels, preprocessor=preprocessor, teacher=start, seed=arm.job.seed)
+
+
+def _technique(arm: Arm, model: Model, teacher: Model | None, data: LightningDataModule) -> Technique:
+    spec = arm.stage.spec
+    assert spec is not None
+    transform: Transform = build(spec["transform"], f"technique.{arm.stage.name}.transform")
+    objective: Objective = build(spec["objective"], f"technique.{arm.stage.name}.objective")
+    reshaped = transform.prepare(model, model.example())
+    assert isinstance(reshaped, Model)
+    objective.bind(reshaped, teacher)
+    frozen = _teacher(arm, teacher, objective, data) if teacher is not None else None
+    optimizer = OptimizerConfig(**spec["optimizer"])
+    return Technique(
+        reshaped, objective, transform, optimizer, stage=arm.stage.name, seed=arm.job.seed, teacher=frozen
+    )
+
+
+def _teacher(arm: Arm, model: Model, objective: Objective, data: LightningDataModule) -> Teacher:
+    """The frozen teacher, its outputs cached under a key that names everything they depend on."""
+    raise NotImplementedError
+
+
+def make_trainer(arm: Arm) -> Trainer:
+    """Lightning's Trainer from ``trainer`` (shared values and the technique's own) and ``hardware``."""
+    assert arm.stage.spec is not None
+    options = {key: value for key, value in arm.stage.spec["trainer"].items() if key not in OWN_TRAINER_KEYS}
+    hardware = arm.job.hardware
+    return Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.devices,
+        strategy=hardware.strategy,
+        precision=arm.job.precision,  # type: ignore[arg-type]
+        default_root_dir=arm.folder,
+        callbacks=_callbacks(arm),
+        logger=arm.loggers or False,
+        enable_model_summary=False,
+        **options,
+    )
+
+
+def _callbacks(arm: Arm) -> list[Callback]:
+    assert arm.stage.spec is not None
+    options, metric = arm.stage.spec["trainer"], f"{arm.stage.name}/validation/{arm.job.dataset.metric}"
+    checkpoints = arm.folder / "checkpoints"
+    best = ModelCheckpoint(checkpoints, filename="best", monitor=metric, mode="max", save_weights_only=True)
+    callbacks: list[Callback] = [best, _resume_checkpoint(checkpoints, options["checkpoint_every_s"]), Curves(arm.folder)]
+    if options["early_stopping_patience"] is not None:
+        callbacks.append(EarlyStopping(metric, mode="max", patience=options["early_stopping_patience"]))
+    nodes = arm.job.config["callbacks"] or {}
+    return callbacks + [build(node, f"callbacks.{name}") for name, node in nodes.items()]
+
+
+def _resume_checkpoint(folder: Path, seconds: float) -> ModelCheckpoint:
+    from datetime import timedelta
+
+    every = timedelta(seconds=seconds)
+    return ModelCheckpoint(folder, filename="resume", train_time_interval=every, enable_version_counter=False)
+
+
+def _resume_from(folder: Path) -> Path | None:
+    path = folder / "checkpoints" / "resume.ckpt"
+    if path.is_file():
+        log.info("Continuing an interrupted attempt from %s.", path.name)
+        return path
+    return None
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt: Lightning turns it into an exit and mutes the signal."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _finish(arm: Arm, technique: Technique, trainer: Trainer, data: LightningDataModule) -> None:
+    best = trainer.checkpoint_callback
+    assert isinstance(best, ModelCheckpoint)
+    if best.best_model_path:
+        state = torch.load(best.best_model_path, weights_only=True, map_location="cpu")["state_dict"]
+        technique.load_state_dict(state)
+    model = technique.transform.finalize(technique.model.cpu().eval())
+    assert isinstance(model, Model)
+    model.save(arm.folder / "model")
+    score = float(best.best_model_score) if best.best_model_score is not None else None
+    metrics = {"validation": {arm.job.dataset.metric: score}, "epochs": trainer.current_epoch, "steps": technique.steps}
+    write_atomic(arm.folder / "metrics.json", json.dumps(metrics))
+    write_atomic(arm.folder / "diagnostics.json", json.dumps(_diagnostics(arm, model, technique.teacher, data)))
+    clear(arm.folder / "checkpoints")
+
+
+def _diagnostics(arm: Arm, model: Model, teacher: Teacher | None, data: LightningDataModule) -> list[dict[str, Any]]:
+    raise NotImplementedError
+
+
+__all__ = ["WEIGHTS", "Arm", "make_trainer", "train"]
