@@ -23,6 +23,7 @@ os.environ.update(
         "MODELPRESS_STORE": str(SCRATCH / "store"),
         "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",
+        "WANDB_CONSOLE": "off",
         "WANDB_DIR": str(SCRATCH / "wandb"),
         "WANDB_CACHE_DIR": str(SCRATCH / "wandb/cache"),
         "WANDB_CONFIG_DIR": str(SCRATCH / "wandb/config"),

@@ -71,7 +71,8 @@ class Config:
 
 def run_name(*, _root_: DictConfig) -> str:
     """``dataset_model_stage_stage…``, safe as the name of a folder."""
-    parts = [str(_root_.dataset.name), str(_root_.model.name), *map(str, _root_.technique)]
+    chosen = [OmegaConf.select(_root_, f"{key}.name") or "none" for key in ("dataset", "model")]
+    parts = [*map(str, chosen), *map(str, _root_.technique)]
     return re.sub(r"[^\w.-]+", "-", "_".join(parts)).strip("-.")
 
 

@@ -52,7 +52,8 @@ class Job:
 
     @cached_property
     def hardware(self) -> Hardware:
-        return Hardware(**{**self.config["hardware"], "engines": tuple(self.config["hardware"]["engines"])})
+        hardware: Hardware = build(self.config["hardware"], "hardware")
+        return hardware
 
     @cached_property
     def engines(self) -> dict[str, Engine]:

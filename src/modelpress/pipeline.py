@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from modelpress.estimate import minutes
 from modelpress.graph import Graph, graph
 from modelpress.job import Job
-from modelpress.press import Pressing
+from modelpress.pressing import Pressing
 from modelpress.report.record import Report
 from modelpress.stage import Stage, request
 from modelpress.store import Entry

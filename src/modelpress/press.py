@@ -1,6 +1,6 @@
 """Press finished stages into engines and measure them. Every step is idempotent: what the store has is not redone.
 
-    export → engines → measurement (speed, and accuracy on the engine) → rows → verdict → deploy/ and reports
+    stage → ONNX with its facts → one plan per engine and precision
 
 Torch is imported only where something is really exported.
 """
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from modelpress.benchmark.machine import fingerprint as machine_fingerprint
 from modelpress.engines.base import Artifact, Engine, Plan, Unsupported
@@ -22,12 +20,8 @@ from modelpress.job import Job, sources, versions
 from modelpress.stage import WEIGHTS, Stage
 from modelpress.store import Entry, Request, write_atomic
 
-if TYPE_CHECKING:
-    from modelpress.benchmark.measure import Session
-
 log = logging.getLogger(__name__)
 EXPORT_CODE = ("modelpress.export.onnx", "modelpress.export.check", "modelpress.models.classifier")
-MEASURE_CODE = ("modelpress.benchmark.measure", "modelpress.benchmark.worker", "modelpress.benchmark.statistics")
 RUNTIMES = ("onnxruntime", "openvino", "torch")
 
 
@@ -75,17 +69,30 @@ def press(job: Job, stage: Stage, entry: Entry) -> Pressed:
     plans: dict[str, Plan] = {}
     absent: dict[str, str] = {}
     for name, engine in job.engines.items():
-        built = _build(job, name, engine, artifact, exported)
+        built = job.store.obtain(*_engine(job, name, engine, artifact, exported))
         record = json.loads((built.folder / "plans.json").read_text())
         for fields in record["plans"]:
             plan = Plan(**{**fields, "file": str(built.folder / fields["file"])})
-            plans[f"{stage.title.replace(' · ', '/')}/{name}/{plan.precision}"] = plan
+            plans[f"{stage.slug}/{name}/{plan.precision}"] = plan
         absent.update(record["absent"])
     facts = json.loads((exported.folder / "facts.json").read_text())
     return Pressed(stage, entry, exported, facts, plans, absent)
 
 
-def _build(job: Job, name: str, engine: Engine, artifact: Artifact, exported: Entry) -> Entry:
+def is_pressed(job: Job, entry: Entry) -> bool:
+    """Whether :func:`press` would find everything in the store."""
+    exported = job.store.find(export_request(entry))
+    if exported is None:
+        return False
+    artifact = Artifact(exported.folder / "model.onnx", entry.folder / "model")
+    wanted = (_engine(job, name, engine, artifact, exported)[0] for name, engine in job.engines.items())
+    return all(job.store.find(request) is not None for request in wanted)
+
+
+def _engine(
+    job: Job, name: str, engine: Engine, artifact: Artifact, exported: Entry
+) -> tuple[Request, Callable[[Path], None]]:
+    """The store's request for one engine of one export, and how to fulfil it."""
     inputs = {
         "onnx": exported.digest_of("model.onnx"),
         "model": exported.inputs["weights"],
@@ -105,24 +112,6 @@ def _build(job: Job, name: str, engine: Engine, artifact: Artifact, exported: En
             record["absent"][name] = str(reason)
         write_atomic(folder / "plans.json", json.dumps(record))
 
-    return job.store.obtain(Request("engine", f"{exported.name} → {name}", inputs), compute)
+    return Request("engine", f"{exported.name} → {name}", inputs), compute
 
 
-def measurement_request(job: Job, requests: Mapping[str, str], pressed: list[Pressed]) -> Request:
-    inputs = {
-        "plans": {key: _plan_digest(plan) for item in pressed for key, plan in item.plans.items()},
-        "requests": dict(requests),
-        "benchmark": job.config["benchmark"],
-        "hardware": asdict(job.hardware),
-        "machine": machine_fingerprint(),
-        "versions": versions(*RUNTIMES),
-        "sources": sources(*MEASURE_CODE),
-    }
-    return Request("measurement", f"benchmark of {job.name}", inputs)
-
-
-def _plan_digest(plan: Plan) -> list[Any]:
-    from modelpress.store import RECORD
-
-    folder = next(parent for parent in Path(plan.file).parents if (parent / RECORD).is_file())
-    return [folder.name, plan.precision, plan.settings]

@@ -44,6 +44,11 @@ class Stage:
         return f"{self.recipe.name} · {self.name}"
 
     @property
+    def slug(self) -> str:
+        """``minilm/finetune``: how row ids begin."""
+        return f"{self.recipe.name}/{self.name}"
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether the teacher's outputs are used in training, not only its weights at the start."""
         return self.spec is not None and self.spec["objective"].get("teacher", "none") != "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import zlib
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from modelpress.teacher_cache import CacheUnavailable, ItemCache
 
 log = logging.getLogger(__name__)
 NOTHING: frozenset[str] = frozenset()
-BITS_16, BITS_32 = np.dtype("<f2"), np.dtype("<f4")
+HIDDEN = frozenset({"hidden_states"})
+FLOAT16, FLOAT32 = np.dtype("<f2"), np.dtype("<f4")
 Found = list[bytes]
 
 
@@ -68,25 +70,35 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, batch: Batch, needs: frozenset[str] = NOTHING) -> Output:
         """The teacher's output for ``batch``: logits (B, C) and what ``needs`` asks for, read or computed."""
-        if self._folder is None or "index" not in batch or "attention_mask" not in batch:
+        if self._folder is None or not batch.keys() >= {"index", "attention_mask"}:
             return self._compute(batch, needs)
         items = _Items(batch)
-        logits = self._cache("logits")
-        hidden = self._hidden_cache() if needs == {"hidden_states"} else None
-        if needs in (NOTHING, {"hidden_states"}):
-            known = _read(logits, items)
-            states = _read(hidden, items) if known and needs else None
-            if known and (states or not needs):
-                return self._restore(known, states, items, batch["attention_mask"].device)
-        output = self._compute(batch, needs)
-        self._keep("logits", logits, _logit_bytes(output), items)
-        return self._keep_hidden(output, hidden, items) if hidden is not None else output
+        layers = self.layers if needs == HIDDEN else None
+        if needs and not layers:
+            output = self._compute(batch, needs)
+            self._keep("logits", _encode_logits(output), items)
+            return output
+        parts = ["logits"] + ([f"hidden_{'-'.join(map(str, layers))}"] if layers else [])
+        found = [self._find(part, items) for part in parts]
+        complete = [part for part in found if part is not None]
+        if len(complete) < len(parts):
+            output = self._compute(batch, needs)
+            complete = [_encode_logits(output)] + ([_encode_hidden(output, layers, items)] if layers else [])
+            if not all(complete):
+                return output
+            for part, data in zip(parts, complete, strict=True):
+                self._keep(part, data, items)
+        states = _decode_hidden(complete[1], layers, items) if layers else None
+        return Output(logits=_decode_logits(complete[0], items), hidden_states=states)
 
     def close(self) -> None:
         """Write what is still in memory and let others use the cache. The teacher stays usable."""
-        for cache in self._caches.values():
+        for part, cache in self._caches.items():
             if cache is not None:
-                _ignoring_disk_errors(cache)
+                try:
+                    cache.close()
+                except OSError as error:
+                    self._give_up(part, error)
         self._caches.clear()
 
     def _compute(self, batch: Batch, needs: frozenset[str]) -> Output:
@@ -96,3 +108,90 @@ class Teacher:
             self._captured = needs
         output: Output = self.model.eval()(batch)
         return output
+
+    def _find(self, part: str, items: _Items) -> Found | None:
+        cache = self._cache(part, items.device)
+        if cache is None:
+            return None
+        found = [cache.get(item, source) for item, source in zip(items.index, items.sources, strict=True)]
+        complete = [data for data in found if data is not None]
+        return complete if len(complete) == len(found) else None
+
+    def _keep(self, part: str, data: Found, items: _Items) -> None:
+        cache = self._cache(part, items.device)
+        if cache is None:
+            return
+        try:
+            for item, source, row in zip(items.index, items.sources, data, strict=True):
+                cache.put(item, source, row)
+        except (CacheUnavailable, OSError) as error:
+            self._give_up(part, error)
+
+    def _cache(self, part: str, device: torch.device) -> ItemCache | None:
+        if part not in self._caches:
+            assert self._folder is not None
+            precision = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else "as stored"
+            key = f"{self._key}\n{part}\n{precision}"
+            name = f"{hashlib.sha256(key.encode()).hexdigest()[:16]}_{part}"
+            self._caches[part] = None
+            try:
+                self._caches[part] = ItemCache(self._folder, name, key, self._items, self._limit_bytes)
+            except (CacheUnavailable, OSError) as error:
+                self._give_up(part, error)
+        return self._caches[part]
+
+    def _give_up(self, part: str, reason: Exception) -> None:
+        log.warning("Teacher outputs (%s) are not cached: %s. They are computed in every epoch.", part, reason)
+        cache, self._caches[part] = self._caches[part], None
+        if cache is not None:
+            cache.delete()
+
+
+class _Items:
+    """Who is in a batch: number, real tokens and a checksum of the input of each item."""
+
+    def __init__(self, batch: Batch) -> None:
+        mask = batch["attention_mask"]
+        self.device = mask.device
+        self.mask: npt.NDArray[np.bool_] = mask.bool().cpu().numpy()
+        self.index: list[int] = batch["index"].tolist()
+        names = sorted(name for name in batch if batch[name].shape[:2] == mask.shape and name != "attention_mask")
+        arrays = [batch[name].cpu().numpy() for name in names]
+        self.sources = [_checksum(row, [array[place] for array in arrays]) for place, row in enumerate(self.mask)]
+
+
+def _checksum(mask: npt.NDArray[np.bool_], inputs: Sequence[npt.NDArray[np.generic]]) -> int:
+    """Of an item's real tokens and of where they begin (a model may count positions from the left)."""
+    return zlib.crc32(b"".join(row[mask].tobytes() for row in inputs), int(mask.argmax()))
+
+
+def _encode_logits(output: Output) -> Found:
+    if output.logits is None:
+        return []
+    return [row.tobytes() for row in output.logits.float().cpu().numpy().astype(FLOAT32)]
+
+
+def _decode_logits(data: Found, items: _Items) -> Tensor:
+    return torch.from_numpy(np.stack([np.frombuffer(row, FLOAT32) for row in data])).to(items.device)
+
+
+def _encode_hidden(output: Output, layers: Sequence[int], items: _Items) -> Found:
+    """Real tokens of each item, (layers, tokens, D); nothing where a value does not fit float16."""
+    if output.hidden_states is None:
+        return []
+    states = torch.stack([output.hidden_states[layer] for layer in layers], dim=1).half().cpu()  # (B, layers, S, D)
+    if not states.isfinite().all():
+        return []
+    rows = states.numpy().astype(FLOAT16, copy=False)
+    return [row[:, mask].tobytes() for row, mask in zip(rows, items.mask, strict=True)]
+
+
+def _decode_hidden(data: Found, layers: Sequence[int], items: _Items) -> tuple[Tensor, ...]:
+    """Zeros at padding, empty tensors for the layers not kept."""
+    width = sum(map(len, data)) // (FLOAT16.itemsize * len(layers) * int(items.mask.sum()))
+    states = np.zeros((len(layers), *items.mask.shape, width), FLOAT16)
+    for place, (row, mask) in enumerate(zip(data, items.mask, strict=True)):
+        states[:, place, mask] = np.frombuffer(row, FLOAT16).reshape(len(layers), int(mask.sum()), width)
+    tensors = torch.from_numpy(states).to(items.device).float()
+    kept = dict(zip(layers, tensors.unbind(), strict=True))
+    return tuple(kept.get(layer, tensors.new_empty(0)) for layer in range(max(layers) + 1))

@@ -73,7 +73,7 @@ class ItemCache:
         return found
 
     def put(self, item: int, source: int, data: bytes) -> None:
-        """Store ``data`` unless the item is held already (then it came from another input: augmented, not cacheable)."""
+        """Store ``data``, unless the item is held already: then this one is an augmented form of it."""
         if not 0 <= item < len(self._records) or self._records[item]["size"] or not data:
             return
         self._refuse_above_limit(len(data))

@@ -49,6 +49,7 @@ class Technique(LightningModule):
         self.optimizer_config = optimizer
         self.stage, self.seed, self.teacher = stage, seed, teacher
         self.steps = 1
+        self.pressing: Any = None  # what the callbacks of the last test press; set by the pipeline
         self.accuracy = MulticlassAccuracy(num_classes=len(model.labels), average="micro")
 
     @property

@@ -17,20 +17,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor
 
 from modelpress.benchmark.lock import shared
 from modelpress.callbacks.curves import Curves
 from modelpress.config import OWN_TRAINER_KEYS, build
-from modelpress.diagnostics import diagnose
+from modelpress.diagnostics import Predictions, diagnose
 from modelpress.job import Job
-from modelpress.models.base import Model, load
+from modelpress.models.base import Model, Output, load
 from modelpress.objectives.base import Objective
 from modelpress.optimizer import OptimizerConfig
-from modelpress.stage import WEIGHTS, Stage
-from modelpress.store import Entry, clear, write_atomic
+from modelpress.stage import TASK, WEIGHTS, Stage, preprocessor_digest
+from modelpress.store import Entry, canonical, clear, write_atomic
 from modelpress.teacher import Teacher
 from modelpress.technique import Technique
 from modelpress.transforms.base import Transform
+
+if TYPE_CHECKING:
+    from modelpress.pressing import Pressing
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +101,22 @@ def _technique(arm: Arm, model: Model, teacher: Model | None, data: LightningDat
     )
 
 
-def _teacher(arm: Arm, model: Model, objective: Objective, data: LightningDataModule) -> Teacher:
-    """The frozen teacher, its outputs cached under a key that names everything they depend on."""
-    raise NotImplementedError
+def _teacher(arm: Arm, model: Model, objective: Objective, data: Any) -> Teacher:
+    """The frozen teacher; its outputs are cached under a key that names everything they depend on."""
+    job, stage = arm.job, arm.stage
+    taught_by = stage.teacher or stage.parent
+    assert taught_by is not None
+    parts = {
+        "weights": arm.done[taught_by].digest_of(WEIGHTS),
+        "dataset": job.dataset.fingerprint(),
+        "preprocessor": preprocessor_digest(stage.preprocessor()),
+        "precision": job.precision,
+    }
+    items, length = len(data.tokens("train")), int(job.config["dataset"]["max_length"])
+    folder = job.store.root / "teacher"
+    frozen = Teacher(model, cache=folder, key=canonical(parts), items=items, max_length=length)
+    frozen.layers = objective.teacher_layers()
+    return frozen
 
 
 def make_trainer(arm: Arm) -> Trainer:
@@ -178,8 +195,51 @@ def _finish(arm: Arm, technique: Technique, trainer: Trainer, data: LightningDat
     clear(arm.folder / "checkpoints")
 
 
-def _diagnostics(arm: Arm, model: Model, teacher: Teacher | None, data: LightningDataModule) -> list[dict[str, Any]]:
-    raise NotImplementedError
+@torch.no_grad()
+def _diagnostics(arm: Arm, model: Model, teacher: Teacher | None, data: Any) -> list[Any]:
+    """Known failures of distillation, looked for on validation and on as many training items."""
+    if teacher is None:
+        return []
+    model.capture(frozenset())
+    validation = _predictions(model, teacher, data.eval_dataloader("validation"))
+    some = len(validation.labels) // arm.job.dataset.eval_batch_size + 1
+    return list(diagnose(_predictions(model, teacher, data.eval_dataloader("train"), every=some), validation))
 
 
-__all__ = ["WEIGHTS", "Arm", "make_trainer", "train"]
+def _predictions(model: Model, teacher: Teacher, loader: Any, every: int | None = None) -> Predictions:
+    """Class scores of both on ``loader``; with ``every``, on about so many batches spread over it."""
+    stride = max(1, len(loader) // every) if every else 1
+    batches = [batch for number, batch in enumerate(loader) if number % stride == 0]
+    labels = torch.cat([batch["labels"] for batch in batches]).numpy()
+    scores = [torch.cat([_scores(member(batch)) for batch in batches]).numpy() for member in (model, teacher.model)]
+    return Predictions(labels, *scores)
+
+
+def _scores(output: Output) -> Tensor:
+    assert output.logits is not None
+    return output.logits.float()
+
+
+def test(arm: Arm, pressing: Pressing) -> None:
+    """Lightning's test of a finished stage. The callbacks press at its end, so tensors stay usable for training."""
+    spec = arm.stage.spec
+    model = load(arm.done[arm.stage].folder / "model")
+    objective: Objective = build({"_target_": TASK}, "objective")
+    technique = Technique(
+        model, objective, Transform(), OptimizerConfig(), stage=arm.stage.name, seed=arm.job.seed
+    )
+    technique.pressing = pressing  # type: ignore[assignment]
+    nodes = arm.job.config["callbacks"] or {}
+    trainer = Trainer(
+        accelerator=arm.job.hardware.accelerator,
+        devices=1,
+        precision=arm.job.precision,  # type: ignore[arg-type]
+        default_root_dir=arm.folder,
+        logger=arm.loggers or False,
+        callbacks=[build(node, f"callbacks.{name}") for name, node in nodes.items()],
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        inference_mode=False,
+        limit_test_batches=(spec or {"trainer": arm.job.config["trainer"]})["trainer"]["limit_test_batches"],
+    )
+    trainer.test(technique, datamodule=arm.datamodule(), verbose=False)

@@ -93,9 +93,9 @@ def ratio_interval(
     """Speed-up = median(baseline) / median(candidate), with a bootstrap interval over PAIRED rounds.
 
     Round i of both was measured next to each other, so both take the same resampled rounds (a cluster bootstrap:
-    queries of one round are not independent). Plain percentile limits are too narrow for few rounds; the tail probability is
-    therefore expanded to that of Student's t (Hesterberg, "What Teachers Should Know about the Bootstrap",
-    arXiv:1411.5279, section 5.3).
+    queries of one round are not independent). Plain percentile limits are too narrow for few rounds; the tail
+    probability is therefore expanded to that of Student's t (Hesterberg, "What Teachers Should Know about the
+    Bootstrap", arXiv:1411.5279, section 5.3).
     """
     baseline, candidate = _paired(baseline_rounds, candidate_rounds)
     picks = np.random.default_rng(seed).integers(0, len(baseline), (resamples, len(baseline)))

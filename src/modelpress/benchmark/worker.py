@@ -15,6 +15,7 @@ STARTED = time.monotonic()
 import contextlib  # noqa: E402
 import ctypes  # noqa: E402
 import importlib  # noqa: E402
+import itertools  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
@@ -38,7 +39,6 @@ class Worker:
         self.spawned = spawned
         self.session: Session | None = None
         self.requests: dict[str, requests.Requests] = {}
-        self.cursor: dict[str, int] = {}
 
     def open(self, plan: str, workloads: dict[str, str]) -> Answer:
         """Open the plan and answer one request. Reading the requests is not part of the cold start."""
@@ -51,15 +51,14 @@ class Worker:
         stamps.append(time.monotonic())
         self.session = engine.open(Plan.from_json(plan))
         stamps.append(time.monotonic())
-        outputs = self.session.run(first)
+        self.session.run(first)
         stamps.append(time.monotonic())
-        steps = [1e3 * (after - before) for before, after in zip(stamps, stamps[1:], strict=False)]
+        steps = [1e3 * (after - before) for before, after in itertools.pairwise(stamps)]
         cold = {"process_ms": 1e3 * (STARTED - self.spawned), "interpreter_ms": 1e3 * (interpreter - STARTED)}
         cold |= dict(zip(("import_ms", "load_ms", "first_inference_ms"), steps, strict=True))
         return {
             "precision": self.session.precision,
             "details": self.session.details(),
-            "outputs": {name: list(np.shape(value)) for name, value in outputs.items()},
             "cold_start": {**cold, "total_ms": sum(cold.values())},
             "memory_interpreter_mb": base_mb,
         }
@@ -80,8 +79,8 @@ class Worker:
         self, shape: str, start: int, min_ms: float, min_queries: int, limit_ms: float, rewarm_ms: float
     ) -> Answer:
         """Time requests from position ``start`` of the even order, for ``min_ms`` AND ``min_queries``."""
-        self._timed(shape, start, rewarm_ms, 2, limit_ms)
-        return {"times_ms": self._timed(shape, start, min_ms, min_queries, limit_ms)}
+        rewarm = self._timed(shape, start, rewarm_ms, 2, limit_ms)
+        return {"times_ms": self._timed(shape, start, min_ms, min_queries, limit_ms), "rewarm_queries": len(rewarm)}
 
     def throughput(self, shape: str, batch: int, min_s: float) -> Answer:
         """Offline throughput: whole batches of similar length for at least ``min_s``. ``size``: items per run."""

@@ -9,7 +9,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-FILE = "curves.jsonl"
+from modelpress.curves import FILE, read
 
 
 class Curves(Callback):
@@ -44,13 +44,3 @@ class Curves(Callback):
         with self._path.open("a") as file:
             file.write(json.dumps({"step": trainer.global_step, "metrics": metrics}) + "\n")
 
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The lines written so far; a last line cut off by a kill is dropped."""
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows

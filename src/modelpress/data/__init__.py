@@ -1,1 +1,1 @@
-
+"""Datasets: what they are (torch-free), how they become tokens and batches."""

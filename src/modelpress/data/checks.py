@@ -42,8 +42,10 @@ def _check_train(counts: dict[str, np.ndarray], labels: list[str], name: str, le
     train = counts["train"]
     if (train > 0).sum() < 2:
         only = [label for label, count in zip(labels, train, strict=True) if count]
-        raise ModelPressError(f"dataset {name!r}: all training rows are labelled {only}; a classifier needs two classes")
-    elsewhere = sum(counts[split] for split in SPLITS[1:])
+        raise ModelPressError(
+            f"dataset {name!r}: all training rows are labelled {only}; a classifier needs two classes"
+        )
+    elsewhere = np.sum([counts[split] for split in SPLITS[1:]], axis=0)
     unseen = [label for label, t, e in zip(labels, train, elsewhere, strict=True) if e and not t]
     if unseen and not lenient:
         raise ModelPressError(

@@ -45,7 +45,9 @@ def texts(file: Path, rows: Rows, column: str) -> list[str]:
         if value is not None and not isinstance(value, str):
             kind = type(value).__name__
             raise ModelPressError(f"{file.name}, column {column!r}, {rows.place(row)}: {value!r} is {kind}, not a text")
-    _complain_of_gaps(file, rows, column, [row for row, value in enumerate(values) if value is None or not value.strip()])
+    _complain_of_gaps(
+        file, rows, column, [row for row, value in enumerate(values) if value is None or not value.strip()]
+    )
     return values
 
 
@@ -66,8 +68,8 @@ def class_names(file: Path, rows: Rows, column: str) -> list[str]:
         name = _class_name(value)
         if name is None:
             raise ModelPressError(
-                f"{file.name}, column {column!r}, {rows.place(row)}: {value!r} is no class; allowed: texts, whole numbers "
-                "and booleans"
+                f"{file.name}, column {column!r}, {rows.place(row)}: {value!r} is no class; allowed: texts, whole "
+                "numbers and booleans"
             )
         names.append(name)
     return names
@@ -89,7 +91,9 @@ def class_order(file: Path, column: str, names: Sequence[str]) -> list[str]:
     """Distinct class names, numbers by value, texts by alphabet; raises if this cannot be a classification."""
     distinct = sorted(set(names))
     if len(distinct) == 1:
-        raise ModelPressError(f"{file.name}, column {column!r}: every row is {distinct[0]!r}; a classifier needs two classes")
+        raise ModelPressError(
+            f"{file.name}, column {column!r}: every row is {distinct[0]!r}; a classifier needs two classes"
+        )
     if len(distinct) > max(FEW_LABELS, len(names) // 2):
         raise ModelPressError(
             f"{file.name}, column {column!r}: {len(distinct)} different values in {len(names)} rows are no classes; "
@@ -125,8 +129,8 @@ def split_names(file: Path, rows: Rows, column: str) -> list[str]:
         name = SPLIT_NAMES.get(str(value).strip().lower())
         if name is None:
             raise ModelPressError(
-                f"{file.name}, column {column!r}, {rows.place(row)}: split {value!r}; allowed: {', '.join(SPLIT_NAMES)}; "
-                "or ignore the column with dataset.split=null"
+                f"{file.name}, column {column!r}, {rows.place(row)}: split {value!r}; allowed: "
+                f"{', '.join(SPLIT_NAMES)}; or ignore the column with dataset.split=null"
             )
         names.append(name)
     return names

@@ -1,4 +1,4 @@
-"""Reads a user's table (csv, tsv, parquet, jsonl) so that every complaint can name the file and the line. Torch-free."""
+"""Reads a user's table (csv, tsv, parquet, jsonl) so that complaints can name the file and the line. Torch-free."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def read_rows(
     delimiter: str | None = None,
     quote: str | None = '"',
 ) -> Rows:
-    """Every row of the file. ``delimiter`` defaults to the format's own; ``quote=None``: quotes are plain characters."""
+    """Every row. ``delimiter`` defaults to the format's own; ``quote=None``: quotes are plain characters."""
     if file.stat().st_size == 0:
         raise ModelPressError(f"{file.name} is empty (0 bytes)")
     if format == "parquet":
@@ -84,10 +84,11 @@ def _decode(file: Path, encoding: str) -> str:
         raise ModelPressError(f"dataset.encoding is {encoding!r}, which Python does not know; e.g. utf-8") from error
     except UnicodeError as error:
         at = error.start if isinstance(error, UnicodeDecodeError) else 0
+        line = data.count(b"\n", 0, at) + 1
         guess = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"
         raise ModelPressError(
-            f"{file.name} is not {encoding}: byte 0x{data[at]:02x} at position {at}, line {data.count(b'\n', 0, at) + 1}; "
-            f"save it as UTF-8, or set dataset.encoding (perhaps {guess})"
+            f"{file.name} is not {encoding}: byte 0x{data[at]:02x} at position {at}, line {line}; save it as UTF-8, "
+            f"or set dataset.encoding (perhaps {guess})"
         ) from error
 
 
@@ -102,10 +103,11 @@ def _read_delimited(file: Path, text: str, delimiter: str, quote: str | None) ->
 
 
 def _delimited(file: Path, text: str, delimiter: str, quote: str | None) -> Rows:
-    quoting = csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, quotechar=quote, quoting=quoting, strict=quote is not None
-    )
+    lines = io.StringIO(text, newline="")
+    if quote is None:
+        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines, delimiter=delimiter, quotechar=quote, strict=True)
     header, places, records = [name.strip() for name in _next(reader, file, 0) or []], [], []
     _check_header(file, header, delimiter)
     end = reader.line_num
@@ -142,7 +144,7 @@ def _check_header(file: Path, header: list[str], delimiter: str) -> None:
     if other is not None:
         raise ModelPressError(
             f"{file.name}, line 1: one column, {header[0]!r}; its fields seem to be separated by {other!r}: "
-            f"set dataset.delimiter={'\\t' if other == '\t' else other!r}"
+            f"set dataset.delimiter={other!r}"
         )
 
 

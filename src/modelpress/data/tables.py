@@ -26,7 +26,8 @@ class Table(TextDataset):
         text, text_pair, label: column names; ``text_pair=None``: single texts.
         split: column that says train, validation (valid, val, dev), test or calibration; ``"auto"``: the column named
             ``split`` if there is one; ``None``: no such column. Without it 80/5/5/10 % of the rows become train,
-            calibration, validation and test. A split that the column does not name is taken from train, never from test.
+            calibration, validation and test. A split that the column does not name is taken from train, never from
+            test.
         split_seed: decides who goes where when splits are drawn; independent of the run's seed.
         labels: class names in order; ``None``: all that occur, sorted.
         encoding, delimiter, quote: for csv, tsv and jsonl; ``quote=None``: quotes are plain characters.
@@ -64,6 +65,7 @@ class Table(TextDataset):
         self.encoding, self.delimiter, self.quote = encoding, delimiter, quote
         self._given_labels = columns.explicit_labels(labels)
         self._labels: list[str] | None = self._given_labels
+        self._splitting = ""
         for option in ("delimiter", "quote"):
             value = getattr(self, option)
             if value is not None and len(value) != 1:
@@ -84,12 +86,7 @@ class Table(TextDataset):
         return [file_sha256(file), names, spelling, self._given_labels]
 
     def _origin(self) -> dict[str, Any]:
-        return {"source": Path(self.path).name, "licence": "the user's own", "splitting": self._splitting()}
-
-    def _splitting(self) -> str:
-        column = self._split_column_of(self._rows())
-        drawn = f"stratified, seed {self.split_seed}"
-        return f"80/5/5/10, {drawn}" if column is None else f"column {column!r}; missing splits from train, {drawn}"
+        return {"source": Path(self.path).name, "licence": "the user's own", "splitting": self._splitting}
 
     def _rows(self) -> Rows:
         file = find_file(self.path)
@@ -114,6 +111,8 @@ class Table(TextDataset):
         self._labels = self._given_labels or columns.class_order(file, self.label, names)
         label = columns.class_indices(file, rows, self.label, names, self._labels)
         given = columns.split_names(file, rows, split) if split else None
+        drawn = f"stratified, seed {self.split_seed}"
+        self._splitting = f"column {split!r}; missing splits from train, {drawn}" if split else f"80/5/5/10, {drawn}"
         frame = {"text": text, "text_pair": pd.Series(pair, dtype=object), "label": pd.Series(label, dtype="int64")}
         return pd.DataFrame(frame | {"split": self._splits(file, label, given)})
 
@@ -126,7 +125,7 @@ class Table(TextDataset):
         for needed in ("train", "test"):
             if needed not in given:
                 raise ModelPressError(
-                    f"{file.name}: no row is marked {needed!r} in the split column; mark some, or let all splits be drawn "
-                    "with dataset.split=null"
+                    f"{file.name}: no row is marked {needed!r} in the split column; mark some, or let all splits be "
+                    "drawn with dataset.split=null"
                 )
         return carve(indices, np.asarray(given, dtype="<U11"), self.split_seed)

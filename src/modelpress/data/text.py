@@ -1,7 +1,7 @@
 """What every text-classification dataset shares: its table, its fingerprints and its data module. Torch-free.
 
-``import numpy`` and ``import pandas`` cost up to half a second, so they happen inside functions: a plan that only needs the
-fingerprint of the default dataset does not pay for them.
+``import pandas`` costs half a second, so it happens inside functions: a plan that only needs the fingerprint of the
+default dataset does not pay for it.
 """
 
 from __future__ import annotations
@@ -89,6 +89,11 @@ class TextDataset(Dataset):
         table = self.table()
         return table[table["split"] == name].reset_index(drop=True)
 
+    def label_counts(self, split: str) -> dict[str, int]:
+        """Rows of each class in one split."""
+        rows = self.split(split)["label"]
+        return {label: int((rows == i).sum()) for i, label in enumerate(self.labels)}
+
     def content(self) -> str:
         """sha256 over what the table holds; the key of the token cache (with tokenizer and ``max_length``)."""
         return digest(type(self).__qualname__, *self._content(), self.limit, source_sha256(*self.reads_with))
@@ -100,12 +105,7 @@ class TextDataset(Dataset):
 
     def describe(self) -> dict[str, Any]:
         """For the report: name, fingerprint, labels, size and label counts of each split, source and licence."""
-        table = self.table()
-        counts = {
-            split: {label: int(((table["split"] == split) & (table["label"] == i)).sum()) for i, label in names}
-            for names in [list(enumerate(self.labels))]
-            for split in SPLITS
-        }
+        counts = {split: self.label_counts(split) for split in SPLITS}
         sizes = {split: sum(by_label.values()) for split, by_label in counts.items()}
         facts = {"name": self.name, "fingerprint": self.fingerprint(), "task": self.task, "metric": self.metric}
         return facts | {"labels": self.labels, "splits": sizes, "label_counts": counts} | self._origin()

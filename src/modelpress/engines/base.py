@@ -80,6 +80,7 @@ class Engine:
 
     name: ClassVar[str]
     extension: ClassVar[str]
+    runtimes: ClassVar[tuple[str, ...]] = ()  # modules that ``open`` imports; the worker times their import
 
     def __init__(self, precisions: Sequence[str] = ("fp32",)) -> None:
         self.precisions = tuple(precisions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from modelpress.report.record import Interval, Latency, Ratio
+from modelpress.report.record import Interval, Ratio, Row
 
 NULL = "–"
 Z_95 = 1.959963984540054
@@ -52,6 +52,8 @@ def points_text(change: Interval, *, interval: bool = True) -> str:
 
 
 def _with_interval(value: float, low: float, high: float, unit: str, interval: bool) -> str:
+    if low == value == high:  # a row against itself: exact, not measured
+        return f"{value:g}{unit}"
     places = decimals(half_width(low, high))
     text = fixed(value, places) + unit
     return f"{text} [{fixed(low, places)}, {fixed(high, places)}]" if interval else text
@@ -79,7 +81,18 @@ def share_text(share: float, n: int | None) -> str:
     return fixed(100 * share, decimals(100 * half_width(low, high)))
 
 
-def latency_text(latency: Latency, field: str = "p50") -> str:
-    """One percentile in ms with three digits, or a dash where the sample does not bound it."""
-    value: float | None = getattr(latency, field)
-    return NULL if value is None else significant(value)
+def latency_text(row: Row, field: str = "p50") -> str:
+    """One percentile in ms, or a dash where the sample does not bound it: three digits, p50 those of its interval."""
+    value: float | None = getattr(row.latency_ms, field, None)
+    if value is None:
+        return NULL
+    if field == "p50" and "p50_interval_ms" in row.details:
+        low, high = row.details["p50_interval_ms"]
+        text = fixed(value, decimals(half_width(low, high)))
+        return min(text, significant(value), key=len)
+    return significant(value)
+
+
+def plural(value: float, noun: str) -> str:
+    """``1 point``, ``0.5 points``."""
+    return f"{value:g} {noun}" + ("" if value == 1 else "s")

@@ -22,7 +22,7 @@ from modelpress.report.evidence import (
     p50_ms,
 )
 from modelpress.report.names import VERDICT_TITLES, engine_title, row_title
-from modelpress.report.numbers import half_width, points_text, ratio_text, share_text, significant
+from modelpress.report.numbers import half_width, plural, points_text, ratio_text, share_text, significant
 from modelpress.report.record import Interval
 
 PRIMARY_SHAPE = "1x128"
@@ -62,10 +62,11 @@ def rule(budget: Budget) -> str:
     """The rule in words, with this run's numbers."""
     limits = {"size": budget.size_mb, "peak memory": budget.memory_mb}
     goals = [f"{name} {limit:g} MB" for name, limit in limits.items() if limit is not None]
+    allowed = 100 * budget.max_metric_drop
     goal = f", or a goal is met that the baseline misses ({', '.join(goals)})" if goals else ""
     return (
         "Pays: the lower bound of the speed-up over the baseline's own fastest engine that loses nothing is above 1"
-        f"{goal}, and the upper bound of the paired metric drop is within {100 * budget.max_metric_drop:g} points. "
+        f"{goal}, and the upper bound of the paired metric drop is within {plural(allowed, 'point')}. "
         "Does not pay: a bound lies on the wrong side. Otherwise inconclusive. A baseline engine loses nothing if its "
         f"paired drop is at most {100 * LOSES_NOTHING:g} points or its interval reaches 0. Timings taken under foreign "
         "load (unstable) decide nothing. All intervals are two-sided 95 %."
@@ -219,7 +220,8 @@ def _ceilings(evidence: Sequence[Evidence], best: Evidence | None) -> dict[str, 
             f"{significant(reached, 2)} times as fast in the same engine ({engine_title(row)})."
         )
     if drop and row.metric_n:
-        words.append(f"{row.metric_n:,} test items resolve a metric drop to about {significant(100 * drop, 1)} points.")
+        width = significant(100 * drop, 1)
+        words.append(f"{row.metric_n:,} test items resolve a metric drop to about ±{width} points.")
     return {
         "macs_ratio": macs,
         "same_engine_speedup": reached,

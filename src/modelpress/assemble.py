@@ -1,0 +1,226 @@
+"""From measurements to the report: one row per model x engine x precision x shape, then the verdict and the files."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelpress.benchmark.machine import machine
+from modelpress.benchmark.session import Measurement
+from modelpress.engines.base import Plan
+from modelpress.report.record import Report, Row
+from modelpress.report.verdict import Budget, Evidence, judge
+from modelpress.store import Entry, write_atomic
+
+if TYPE_CHECKING:
+    from modelpress.press import Pressed
+    from modelpress.pressing import Pressing
+
+
+def write(pressing: Pressing) -> Report:
+    """Judge the rows, assemble ``deploy/`` and write report.json, .html and .md; prints the table."""
+    from modelpress import deploy
+    from modelpress.report import html, markdown, terminal
+    from modelpress.report.extras import Extras
+
+    job, folder = pressing.job, pressing.job.folder
+    evidence = collect(pressing)
+    labels = _labels(pressing)
+    budget = Budget(**job.config["budget"])
+    verdict = judge(evidence, labels, budget, control_expected=pressing.graph.control_expected)
+    rows = [entry.row for entry in evidence]
+    report = Report(
+        name=job.name,
+        command=job.command,
+        dataset=job.dataset.describe(),
+        task_metric=job.dataset.metric,
+        seed=job.seed,
+        rows=rows,
+        verdict=verdict,
+        complete=bool(verdict["complete"]),
+        environment=environment(pressing),
+        lineage=[entry.lineage() for entry in lineage(pressing)],
+        seconds=seconds(pressing),
+    )
+    chosen, plan = shipped(pressing, verdict["row"])
+    _preprocess(report, chosen, deploy)
+    deploy.assemble(
+        folder,
+        model_folder=chosen.entry.folder / "model",
+        onnx=chosen.onnx,
+        plans=list(chosen.plans.values()),
+        best=plan,
+        report=report,
+    )
+    extras = Extras(curves(pressing), {e.row.id: _trace(e) for e in evidence if e.rounds}, diagnostics(pressing))
+    report.save(folder / "report.json")
+    write_atomic(folder / "report.html", html.render(report, extras))
+    write_atomic(folder / "report.md", markdown.render(report))
+    terminal.render(report)
+    return report
+
+
+def collect(pressing: Pressing) -> list[Evidence]:
+    """All rows, with the raw rounds and the logits that comparisons need."""
+    rows = [entry for item in pressing.pressed for entry in _measured(pressing, item)]
+    return rows + [entry for item in pressing.pressed for entry in _absent(pressing, item)]
+
+
+def _measured(pressing: Pressing, item: Pressed) -> list[Evidence]:
+    session, found = pressing.session, []
+    for key, plan in item.plans.items():
+        logits = np.load(session.logits[key]) if key in session.logits else None
+        for shape in pressing.settings.shapes:
+            measurement = session.of(key, shape)
+            row = _row(pressing, item, plan, measurement)
+            found.append(Evidence(row, measurement.rounds or None, logits))
+    return found
+
+
+def _row(pressing: Pressing, item: Pressed, plan: Plan, measured: Measurement) -> Row:
+    blank = _blank(pressing, item, plan.engine, measured.precision, measured.shape)
+    details = {**measured.details, **blank.details, "precision_asked": plan.precision}
+    if pressing.measurement.reused:
+        record = json.loads((pressing.measurement.folder / "measured.json").read_text())
+        details["latency_from"] = f"{record['name']}/{record['run']}"
+    return replace(
+        blank,
+        status=measured.status,
+        why=measured.why,
+        size_mb=plan_size_mb(plan),
+        parity_max_abs=item.facts["parity_max_abs"] if _exact(plan) else None,
+        peak_memory_mb=measured.peak_memory_mb,
+        cold_start_ms=measured.cold_start_ms,
+        latency_ms=measured.latency_ms,
+        throughput_per_s=measured.throughput_per_s,
+        energy_j_per_sample=measured.energy_j_per_sample,
+        details=details,
+    )
+
+
+def _blank(pressing: Pressing, item: Pressed, engine: str, precision: str, shape: str) -> Row:
+    """What is known of a row before it is measured."""
+    stage, facts = item.stage, item.facts
+    return Row(
+        id=f"{stage.slug}/{engine}/{precision}/{shape}",
+        stage=stage.name,
+        model=stage.recipe.name,
+        role="reference" if engine.startswith("torch") else stage.role,
+        tower="main",
+        engine=engine,
+        precision=precision,
+        device=pressing.job.hardware.accelerator,
+        shape=shape,
+        status="unsupported",
+        params_m=facts["params_m"],
+        macs_g=facts["macs_g"] if shape == "1x128" else None,
+        sparsity=facts["sparsity"],
+        details={
+            "kernel_multiple": pressing.job.hardware.kernel_multiple,
+            "widths": facts["widths"],
+            "operators": facts["operators"],
+        },
+    )
+
+
+def _absent(pressing: Pressing, item: Pressed) -> list[Evidence]:
+    """A row with its reason for every engine that could not be built."""
+    shapes = pressing.settings.shapes
+    rows = []
+    for name, why in item.absent.items():
+        precision = pressing.job.engines[name].precisions[0]
+        rows += [replace(_blank(pressing, item, name, precision, shape), why=why) for shape in shapes]
+    return [Evidence(row, None, None) for row in rows]
+
+
+def _exact(plan: Plan) -> bool:
+    """The graph check ran in ONNX Runtime FP32; it speaks for that row only."""
+    return (plan.engine, plan.precision) == ("onnxruntime", "fp32")
+
+
+def plan_size_mb(plan: Plan) -> float:
+    """Size on disk of a plan: its file and those that share its stem (OpenVINO's ``.xml`` and ``.bin``)."""
+    path = Path(plan.file)
+    files = [path] if path.is_file() else []
+    files += [other for other in path.parent.glob(f"{path.stem}.*") if other != path and other.is_file()]
+    folder = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else []
+    return sum(file.stat().st_size for file in [*files, *folder]) / 1e6
+
+
+def _labels(pressing: Pressing) -> NDArray[Any] | None:
+    from modelpress.benchmark.requests import read
+
+    return read(pressing.measurement.folder / "requests" / "test.npz").labels
+
+
+def shipped(pressing: Pressing, row_id: str | None) -> tuple[Pressed, Plan]:
+    """The stage and the plan to deploy: the verdict's row, else the last stage's first engine."""
+    for item in pressing.pressed:
+        for key, plan in item.plans.items():
+            if row_id is not None and row_id.startswith(f"{key}/"):
+                return item, plan
+    last = pressing.pressed[-1]
+    return last, next(iter(last.plans.values()))
+
+
+def _preprocess(report: Report, chosen: Pressed, deploy: Any) -> None:
+    """Tokenization is the same for every row of a run: one measurement serves them all."""
+    preprocess_ms = deploy.preprocess_ms(chosen.entry.folder / "model")
+    for row in report.rows:
+        row.preprocess_ms = preprocess_ms
+
+
+def _trace(entry: Evidence) -> list[float]:
+    return [value for block in entry.rounds or [] for value in block]
+
+
+def curves(pressing: Pressing) -> list[Any]:
+    """Training curves of every stage of the run, from the store."""
+    from modelpress.curves import FILE, read
+    from modelpress.report.extras import Curve
+
+    found = []
+    for stage in pressing.graph.order:
+        series: dict[str, tuple[list[float], list[float]]] = {}
+        for line in read(pressing.done[stage].folder / FILE):
+            for name, value in line["metrics"].items():
+                xs, ys = series.setdefault(name.removeprefix(f"{stage.name}/"), ([], []))
+                xs.append(line["step"])
+                ys.append(value)
+        if series:
+            found.append(Curve(stage.title, stage.role, series))
+    return found
+
+
+def diagnostics(pressing: Pressing) -> list[dict[str, Any]]:
+    """What the stages noticed about their own training."""
+    found: list[dict[str, Any]] = []
+    for stage in pressing.graph.order:
+        path = pressing.done[stage].folder / "diagnostics.json"
+        for line in json.loads(path.read_text()) if path.is_file() else []:
+            found.append({"stage": stage.title, **line})
+    return found
+
+
+def lineage(pressing: Pressing) -> list[Entry]:
+    """Every store entry that the report rests on, sources first."""
+    stages = [pressing.done[stage] for stage in pressing.graph.order]
+    return [*stages, *(item.export for item in pressing.pressed), pressing.measurement]
+
+
+def environment(pressing: Pressing) -> dict[str, Any]:
+    """The machine before and after the measurement, and now."""
+    session = pressing.session
+    return {"before": session.machine_before, "after": session.machine_after, "report": machine()}
+
+
+def seconds(pressing: Pressing) -> dict[str, float]:
+    """Wall time of this run, and what each part cost when it was made."""
+    parts = {entry.name: round(entry.seconds, 1) for entry in lineage(pressing)}
+    return {"total": round(time.time() - pressing.started, 1), **parts}

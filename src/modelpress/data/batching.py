@@ -1,0 +1,70 @@
+"""Which items form a batch, and how a batch is padded: pure functions of NumPy arrays. Torch-free."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelpress.data.tokens import Tokens
+from modelpress.errors import ModelPressError
+
+BUCKET = 50  # batches per bucket: items are shuffled across the epoch and sorted by length only within a bucket
+
+Batches = list[NDArray[np.int64]]
+
+
+def epoch_batches(
+    lengths: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int, rank: int = 0, world_size: int = 1
+) -> Batches:
+    """Row numbers of every training batch of one epoch, a function of its arguments alone.
+
+    Every item comes once; items of a batch have similar lengths; batches come in random order. With ``world_size``
+    W the global batch k holds up to ``W * batch_size`` items and rank r gets every W-th of them, so all ranks make
+    the same number of steps and together see the epoch. A rest smaller than W joins the batch before it.
+    """
+    order = _bucketed(lengths, BUCKET * batch_size * world_size, np.random.default_rng([seed, epoch]))
+    cuts = _cuts(len(lengths), batch_size * world_size, world_size)
+    batches = np.split(order, cuts)
+    turns = np.random.default_rng([seed, epoch, 1]).permutation(len(batches))
+    return [batches[turn][rank::world_size] for turn in turns]
+
+
+def _bucketed(lengths: NDArray[np.int64], bucket: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    order = generator.permutation(len(lengths))
+    parts = [order[start : start + bucket] for start in range(0, len(order), bucket)]
+    return np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
+
+
+def _cuts(items: int, batch: int, world_size: int) -> NDArray[np.int64]:
+    if items < world_size:
+        raise ModelPressError(f"{items} training items are too few for {world_size} processes; use fewer devices")
+    cuts = np.arange(batch, items, batch)
+    if len(cuts) and items - cuts[-1] < world_size:
+        cuts = cuts[:-1]
+    return cuts
+
+
+def length_sorted_batches(
+    lengths: NDArray[np.int64], batch_size: int, *, rank: int = 0, world_size: int = 1
+) -> Batches:
+    """Every item once, longest first (a batch that does not fit in memory fails at once); ranks take turns."""
+    order = np.argsort(-lengths, kind="stable")
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return batches[rank::world_size]
+
+
+def pad(tokens: Tokens, rows: NDArray[np.int64], *, pad_id: int, multiple: int, ceiling: int) -> dict[str, np.ndarray]:
+    """Input arrays of the items ``rows``, each (B, S) int64, padded on the right; the mask is 1 on real tokens.
+
+    S is the longest item rounded up to ``multiple``, but not beyond ``ceiling`` tokens.
+    """
+    lengths = tokens.lengths[rows]
+    longest = int(lengths.max())
+    width = max(longest, min(ceiling, -(-longest // multiple) * multiple))
+    real = np.arange(width) < lengths[:, None]
+    parts = [slice(tokens.offsets[row], tokens.offsets[row + 1]) for row in rows]
+    input_ids = np.full(real.shape, pad_id, dtype=np.int64)
+    input_ids[real] = np.concatenate([tokens.input_ids[part] for part in parts])
+    token_type_ids = np.zeros(real.shape, dtype=np.int64)
+    token_type_ids[real] = np.concatenate([tokens.token_type_ids[part] for part in parts])
+    return {"input_ids": input_ids, "attention_mask": real.astype(np.int64), "token_type_ids": token_type_ids}

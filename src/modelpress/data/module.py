@@ -1,0 +1,147 @@
+"""The Lightning data module of every text dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+
+from modelpress.data import requests
+from modelpress.data.base import SPLITS
+from modelpress.data.batching import Batches, epoch_batches, length_sorted_batches
+from modelpress.data.loader import BatchLoader, Items
+from modelpress.data.tokenizer import TextTokenizer
+from modelpress.data.tokens import TokenCache, Tokens
+from modelpress.errors import one_of
+
+if TYPE_CHECKING:
+    from modelpress.data.text import TextDataset
+
+
+class TextData(LightningDataModule):
+    """Tokenizes every split once (on disk, under ``cache``) and feeds batches.
+
+    A batch is a dict of int64 tensors: ``input_ids``, ``attention_mask``, ``token_type_ids`` (B, S), ``labels`` (B,)
+    and ``index`` (B,), the row number within the split, by which outputs of a sorted split are put back in order.
+
+    Args:
+        dataset: the texts and the options of the loaders.
+        preprocessor: folder with ``tokenizer.json``.
+        seed: orders the training batches.
+        cache: folder for token tables.
+    """
+
+    def __init__(self, dataset: TextDataset, preprocessor: Path, *, seed: int, cache: Path) -> None:
+        super().__init__()
+        self.dataset, self.preprocessor, self.seed = dataset, preprocessor, seed
+        self.tokenizer = TextTokenizer(preprocessor)
+        self._cache_root = cache
+        self._tokens: dict[str, Tokens] = {}
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names in the order of their indices."""
+        return self.dataset.labels
+
+    @property
+    def task(self) -> str:
+        """The kind of task, ``text-classification``."""
+        return self.dataset.task
+
+    @property
+    def metric(self) -> str:
+        """The name of the task's metric."""
+        return self.dataset.metric
+
+    @property
+    def label_counts(self) -> dict[str, dict[str, int]]:
+        """Split -> class name -> rows."""
+        return {split: self.dataset.label_counts(split) for split in SPLITS}
+
+    @property
+    def tokens_per_item(self) -> float:
+        """Mean tokens of a training item, special tokens included."""
+        return float(self.tokens("train").lengths.mean())
+
+    @cached_property
+    def cache(self) -> TokenCache:
+        """Where the token tables lie."""
+        return TokenCache(self.dataset, self.tokenizer, self._cache_root)
+
+    def prepare_data(self) -> None:
+        """Tokenize what is not cached; Lightning calls this in one process per machine."""
+        self.cache.ensure()
+
+    def tokens(self, split: str) -> Tokens:
+        """The tokens of one split, mapped from disk; tokenizes if nobody has yet."""
+        one_of("split", split, SPLITS)
+        if not self._tokens:
+            self.cache.ensure()
+        if split not in self._tokens:
+            self._tokens[split] = self.cache.split(split)
+        return self._tokens[split]
+
+    def train_dataloader(self) -> BatchLoader:
+        """Length-bucketed batches in an order of their own every epoch; resumable after any batch."""
+        rank, world_size = _place()
+        lengths, size, seed = self.tokens("train").lengths, self.dataset.batch_size, self.seed
+
+        def plan(epoch: int) -> Batches:
+            return epoch_batches(lengths, size, seed=seed, epoch=epoch, rank=rank, world_size=world_size)
+
+        return self._loader("train", plan)
+
+    def val_dataloader(self) -> BatchLoader:
+        """The validation split, longest first."""
+        return self.eval_dataloader("validation")
+
+    def test_dataloader(self) -> BatchLoader:
+        """The test split, longest first."""
+        return self.eval_dataloader("test")
+
+    def predict_dataloader(self) -> BatchLoader:
+        """The test split, longest first."""
+        return self.eval_dataloader("test")
+
+    def calibration_dataloader(self) -> BatchLoader:
+        """The calibration split in random order (always the same), so that its first batches are typical ones."""
+        batches = epoch_batches(self.tokens("calibration").lengths, self.dataset.eval_batch_size, seed=0, epoch=0)
+        return self._loader("calibration", lambda epoch: batches)
+
+    def eval_dataloader(self, split: str) -> BatchLoader:
+        """Any split, every item once, longest first; under DDP the ranks take turns."""
+        rank, world_size = _place()
+        batches = length_sorted_batches(
+            self.tokens(split).lengths, self.dataset.eval_batch_size, rank=rank, world_size=world_size
+        )
+        return self._loader(split, lambda epoch: batches)
+
+    def _loader(self, split: str, plan: Callable[[int], Batches]) -> BatchLoader:
+        options = self.dataset
+        items = Items(self.tokens(split), self.tokenizer.pad_id, options.pad_to_multiple, options.max_length)
+        return BatchLoader(items, plan, num_workers=options.num_workers, pin_memory=torch.cuda.is_available())
+
+    def requests(
+        self, split: str, *, length: int | None = None, limit: int | None = None, seed: int = 0
+    ) -> dict[str, np.ndarray]:
+        """Inputs for benchmark workers (see :mod:`modelpress.data.requests`).
+
+        ``length=None``: items as they are, with ``lengths`` and ``labels``. Otherwise requests of exactly ``length``
+        real tokens, without labels.
+        """
+        tokens = self.tokens(split)
+        if length is None:
+            return requests.items(tokens, pad_id=self.tokenizer.pad_id, limit=limit, seed=seed)
+        return requests.packed(tokens, self.tokenizer.frame(), length=length, limit=limit, seed=seed)
+
+
+def _place() -> tuple[int, int]:
+    """``(rank, world size)`` of this process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

@@ -1,0 +1,1 @@
+from modelpress.report.extras import Curve, Extras
