@@ -240,3 +240,16 @@ def test_a_full_disk_is_an_os_error_and_what_was_committed_stays(filled: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     cache.close()
     assert held(filled) == [0, 3, 7, 19]
+
+
+def test_closing_unlocks_although_a_child_process_inherited_the_lock(tmp_path: Path) -> None:
+    cache = opened(tmp_path)
+    with subprocess.Popen(["sleep", "60"], pass_fds=[cache._descriptors[0]]) as child:
+        with pytest.raises(CacheUnavailable):
+            opened(tmp_path)
+        cache.close()
+        again = opened(tmp_path)
+        again.put(1, source(1), content(1))
+        again.close()
+        child.kill()
+    assert held(tmp_path) == [1]

@@ -1,7 +1,7 @@
 """All faults of a config at once, in well under a second, before anything heavy is imported or built.
 
-Three layers, each trusting only what the one before found sound: the tree itself (missing values, ghost stages), every
-``_target_`` against its signature (read from source), and the rules between the parts (order, teacher, hardware, budget).
+Three layers, each trusting only what the one before found sound: the tree itself (missing values, ghost stages),
+every ``_target_`` against its signature (read from source), and the rules between the parts (order, teacher, hardware).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def check(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
     """Raise one :class:`ModelPressError` that lists every fault with its full key; log what is only doubtful.
 
-    ``overrides`` are the command line's own (``HydraConfig.get().overrides.task``): a stage named twice shows only there.
+    ``overrides`` are the command line's own (``HydraConfig.get().overrides.task``): a repeated stage shows only there.
     """
     faults, warnings = inspect(cfg, overrides)
     for warning in warnings:
@@ -48,7 +48,7 @@ def inspect(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[list[str], 
     return list(dict.fromkeys(faults)), check_rules.warnings(config)
 
 
-def _unresolved(node: DictConfig | ListConfig) -> Iterator[str]:
+def _unresolved(node: Any) -> Iterator[str]:
     """Interpolations that lead nowhere."""
     for key in node if isinstance(node, DictConfig) else range(len(node)):
         if OmegaConf.is_missing(node, key):
@@ -56,8 +56,8 @@ def _unresolved(node: DictConfig | ListConfig) -> Iterator[str]:
         try:
             value = node[key]
         except OmegaConfBaseException as error:
-            raw = OmegaConf.to_container(node, resolve=False)
-            yield f"{node._get_full_key(key)} is {raw[key]!r}: {str(error).splitlines()[0]}."  # type: ignore[index, call-overload]
+            raw: Any = OmegaConf.to_container(node, resolve=False)
+            yield f"{node._get_full_key(key)} is {raw[key]!r}: {str(error).splitlines()[0]}."
             continue
         if isinstance(value, DictConfig | ListConfig):
             yield from _unresolved(value)

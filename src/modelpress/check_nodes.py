@@ -1,4 +1,4 @@
-"""The tree and its nodes: missing values, stages that an override conjured up, and arguments that no constructor takes."""
+"""The tree and its nodes: missing values, stages that an override conjured up, arguments that no constructor takes."""
 
 from __future__ import annotations
 
@@ -151,7 +151,8 @@ def trainer_faults(config: Tree) -> list[str]:
             faults += _bind(key, TRAINER, lightning)
             faults += [f"{key}.{name} is set by {ELSEWHERE[name]}." for name in node if name in ELSEWHERE]
             faults += [fault for name in node if (fault := _own_trainer_value(key, name, node[name]))]
-    return faults + [fault for key, stage in stages(config).items() if (fault := _length(key, stage, config["trainer"]))]
+    lengths = (_length(key, stage, config["trainer"]) for key, stage in stages(config).items())
+    return faults + [fault for fault in lengths if fault]
 
 
 def _own_trainer_value(key: str, name: str, value: Any) -> str | None:
@@ -172,5 +173,5 @@ def _length(key: str, stage: Tree, shared: Tree) -> str | None:
             owner = f"{key}.trainer" if name in (stage["trainer"] or {}) else "trainer"
             return f"{owner}.{name} is {value}; it must be above 0 (or -1: no limit of this kind)."
     if all(value in (None, -1) for value in limits.values()):
-        return f"{key}.trainer has neither max_epochs nor max_steps, so it would never end. Set {key}.trainer.max_epochs=3"
+        return f"{key}.trainer has neither max_epochs nor max_steps: it would never end. Set {key}.trainer.max_epochs=3"
     return None

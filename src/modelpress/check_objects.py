@@ -1,4 +1,4 @@
-"""Faults that only the torch-free objects know: ranges, missing weights, sizes and tokenizers of student and teacher."""
+"""Faults that only the torch-free objects know: ranges, missing weights, size and tokenizer of student and teacher."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def object_faults(config: Tree, known: Sequence[str]) -> list[str]:
     """Build what is light and sound so far (``known``: faults found before), and collect what it refuses."""
     faults: list[str] = []
     built: dict[str, Any] = {}
-    nodes = {key: config[key] for key in ("dataset", "model", "teacher")}
+    nodes = {key: config[key] for key in ("dataset", "model", "teacher", "hardware", "benchmark")}
     nodes |= {f"engine.{name}": node for name, node in (config["engine"] or {}).items()}
     for key, node in nodes.items():
         if node and "_target_" in node and _is_sound(key, node, known):
@@ -71,20 +71,25 @@ def _student_faults(config: Tree, student: Recipe | None, teacher: Recipe | None
     if student is None or (teacher is None and (config["teacher"] or learns)):
         return []  # the missing teacher is a fault of its own
     try:
+        theirs = teacher.parameters() if teacher is not None else None
+    except ModelPressError as error:
+        return [f"teacher: {error}"]
+    try:
         resolve = getattr(student, "resolve", None)
         student = resolve(teacher) if resolve is not None else student
+        own = student.parameters() if student is not None else None
     except ModelPressError as error:
         return [f"model: {error}"]
     if teacher is None or student is None or not learns:
         return []
-    return [*_not_smaller(student, teacher), *_other_tokenizer(config, student, teacher)]
+    return [*_not_smaller((student.name, own), (teacher.name, theirs)), *_other_tokenizer(config, student, teacher)]
 
 
-def _not_smaller(student: Recipe, teacher: Recipe) -> Iterable[str]:
-    own, theirs = student.parameters(), teacher.parameters()
+def _not_smaller(student: tuple[str, int | None], teacher: tuple[str, int | None]) -> Iterable[str]:
+    (name, own), (taught_by, theirs) = student, teacher
     if own is not None and theirs is not None and own >= theirs:
         yield (
-            f"model: the student {student.name} has {own / 1e6:.1f} M parameters and its teacher {teacher.name} "
+            f"model: the student {name} has {own / 1e6:.1f} M parameters and its teacher {taught_by} "
             f"{theirs / 1e6:.1f} M. A student must be smaller: choose another model=… or model@teacher=…"
         )
 

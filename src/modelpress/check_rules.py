@@ -113,8 +113,11 @@ def _engines(config: Tree) -> Iterable[str]:
     for name in config["engine"] or ():
         if isinstance(able, list) and name not in able:
             near = difflib.get_close_matches(name, able, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            yield f"engine.{name}: hardware={config['hardware'].get('name')} runs {', '.join(map(str, able))} only.{hint}"
+            usable = [other for other in config["engine"] if other in able] or near or able
+            yield (
+                f"engine.{name}: hardware={config['hardware'].get('name')} runs {', '.join(map(str, able))} only. "
+                f"Choose 'engine=[{','.join(map(str, usable))}]'"
+            )
 
 
 def _precision(config: Tree) -> Iterable[str]:

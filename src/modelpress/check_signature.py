@@ -27,6 +27,7 @@ class Module:
 
     @property
     def package(self) -> str:
+        """The package that relative imports of this module start from."""
         return self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
 
 
@@ -180,10 +181,12 @@ def _find_in(source_name: str, name: str, asker: Module) -> Found | None:
 
 
 def imported_as(names: list[ast.alias], name: str) -> ast.alias | None:
+    """The item of an import statement that binds ``name``."""
     return next((alias for alias in names if (alias.asname or alias.name) == name), None)
 
 
 def absolute_name(item: ast.ImportFrom, module: Module) -> str:
+    """Full name of the module in ``from … import``, relative ones included."""
     if not item.level:
         return item.module or ""
     parents = module.package.split(".")

@@ -1,4 +1,4 @@
-"""Whether a plain config value fits an annotation, judged from source. Doubtful cases pass: constructors have the last word."""
+"""Whether a plain config value fits an annotation, judged from source. Doubtful cases pass: constructors decide."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelpress.check_signature import Module, absolute_name, imported_as, statements, load
+from modelpress.check_signature import Module, absolute_name, imported_as, load, statements
 
 SEQUENCES = frozenset({"list", "List", "Sequence", "Iterable", "Collection", "tuple", "Tuple", "set", "frozenset"})
 MAPPINGS = frozenset({"dict", "Dict", "Mapping", "MutableMapping"})

@@ -148,7 +148,8 @@ def build(node: DictConfig | Mapping[str, Any], key: str = "") -> Any:
     try:
         return instantiate(node, _convert_="all")
     except (HydraException, OmegaConfBaseException, ModelPressError) as error:
-        raise ModelPressError(f"{key}: {_cause(error)}") from error
+        cause = _cause(error)
+        raise ModelPressError(cause if cause.startswith(key) else f"{key}: {cause}") from error
 
 
 def _cause(error: BaseException) -> str:

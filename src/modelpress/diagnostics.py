@@ -51,7 +51,9 @@ class Predictions:
     def __post_init__(self) -> None:
         shapes = {"labels": self.labels.shape, "student": self.student.shape, "teacher": self.teacher.shape}
         if self.labels.ndim != 1 or self.student.ndim != 2 or not self.labels.size or self.student.shape[1] < 2:
-            raise ModelPressError(f"Predictions have shapes {shapes}; expected labels (n,) and scores (n, C), n > 0, C > 1.")
+            raise ModelPressError(
+                f"Predictions have shapes {shapes}; expected labels (n,) and scores (n, C), n > 0, C > 1."
+            )
         if self.student.shape != self.teacher.shape or len(self.student) != len(self.labels):
             raise ModelPressError(f"Predictions have shapes {shapes}; all must be of the same items and classes.")
 

@@ -46,8 +46,8 @@ def unknown_key(override: str, good: DictConfig) -> str:
             f"Select {parts[depth]} too ('technique=[{both}]'), or set the value of one of them."
         )
     where = f"{address} has no {parts[depth]!r}." if address else f"there is no {parts[depth]!r}."
-    lines = [f"{override}: {where}", *_guesses(parts, depth, names, good, override), *_known(node, parts[depth], names, override)]
-    return "\n     ".join(lines)
+    hints = [*_guesses(parts, depth, names, good, override), *_known(node, parts[depth], names, override)]
+    return "\n     ".join([f"{override}: {where}", *(hints[:1] if address == "" else hints)])
 
 
 def _walk(parts: Sequence[str], good: DictConfig) -> tuple[DictConfig, int]:
@@ -66,9 +66,7 @@ def _unknown_mount(override: str) -> str:
     return f"{override}: {key} is not mounted anywhere.{near(key, MOUNTS)} There are: {', '.join(MOUNTS)}."
 
 
-def _guesses(
-    parts: Sequence[str], depth: int, names: Sequence[str], good: DictConfig, override: str
-) -> Iterator[str]:
+def _guesses(parts: Sequence[str], depth: int, names: Sequence[str], good: DictConfig, override: str) -> Iterator[str]:
     """The nearest name at this level; else keys anywhere that end alike."""
     value = override.partition("=")[2]
     here = difflib.get_close_matches(parts[depth], names, n=1, cutoff=0.7)

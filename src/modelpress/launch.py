@@ -1,7 +1,7 @@
-"""The wrapper around ``hydra.main`` used by run.py and ``modelpress run``: every failure ends in a short, useful message.
+"""The wrapper around ``hydra.main`` used by run.py and ``modelpress run``: every failure ends in a short message.
 
-Each job leaves a ``status.json`` in its folder. A failing job does not end a sweep: the others go on, and the summary at
-the end names it. ``HYDRA_FULL_ERROR=1`` shows tracebacks; without it they are in the run folder's ``error.txt``.
+Each job leaves a ``status.json`` in its folder. A failing job does not end a sweep: the others go on, and the summary
+at the end names it. ``HYDRA_FULL_ERROR=1`` shows tracebacks; without it they are in the run folder's ``error.txt``.
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ class RunFolder(Callback):
     """Hydra callback (conf/config.yaml) that learns where a run or a sweep puts its files."""
 
     def on_run_start(self, config: Any, **_: Any) -> None:
+        """One job."""
         _Launch.folder = Path(str(config.hydra.run.dir))
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
+        """A sweep."""
         _Launch.folder, _Launch.is_sweep = Path(str(config.hydra.sweep.dir)), True
 
 
@@ -71,8 +73,10 @@ def main(argv: Sequence[str] | None = None, program: str = "python run.py") -> i
 
 def _hydra() -> None:
     import hydra
+    from omegaconf import OmegaConf
 
     register()
+    OmegaConf.register_new_resolver("program", lambda: _Launch.program, replace=True)  # for conf/hydra/help
     # A path relative to this module would be looked up as a package; an absolute one works from anywhere.
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(job)()
 
@@ -91,7 +95,8 @@ def job(cfg: Any) -> float:
     except (KeyboardInterrupt, SystemExit) as stop:
         # Lightning turns Ctrl-C into SystemExit.
         _Launch.interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)
-        status.failed("stopped by the user; the same command continues" if _Launch.interrupted else f"exit {stop.code}")
+        by = "by the user" if _Launch.interrupted else repr(stop)
+        status.failed(f"stopped {by}; the same command continues")
         raise
     except Exception as error:
         return _failed(status, folder, error)

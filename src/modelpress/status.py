@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 class Status:
     """Writes ``status.json`` atomically at the start and at the end of a job; rank 0 only.
 
-    ``{"status", "reason", "command", "score", "pid", "started", "seconds"}``. A job whose status is ``running`` while no
-    process ``pid`` exists was killed. A disk that cannot be written is logged: it must not hide the job's own end.
+    ``{"status", "reason", "command", "score", "pid", "started", "seconds"}``. A job whose status is ``running`` while
+    no process ``pid`` exists was killed. A disk that cannot be written is logged: it must not hide the job's own end.
     """
 
     def __init__(self, folder: Path, command: str) -> None:

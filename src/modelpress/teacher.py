@@ -60,7 +60,6 @@ class Teacher:
         self.computed = 0  # batches that went through the model
         self._folder, self._key, self._items, self._limit_bytes = cache, f"{key}\n{max_length}", items, limit_gb * 1e9
         self._caches: dict[str, ItemCache | None] = {}
-        self._captured: frozenset[str] | None = None
 
     def to(self, device: torch.device | str) -> Teacher:
         """Move the model; the cache stays on disk."""
@@ -73,76 +72,80 @@ class Teacher:
         if self._folder is None or not batch.keys() >= {"index", "attention_mask"}:
             return self._compute(batch, needs)
         items = _Items(batch)
-        layers = self.layers if needs == HIDDEN else None
-        if needs and not layers:
-            output = self._compute(batch, needs)
-            self._keep("logits", _encode_logits(output), items)
-            return output
-        parts = ["logits"] + ([f"hidden_{'-'.join(map(str, layers))}"] if layers else [])
-        found = [self._find(part, items) for part in parts]
-        complete = [part for part in found if part is not None]
-        if len(complete) < len(parts):
+        layers = self.layers if needs == HIDDEN and self.layers else ()
+        if layers or not needs:
+            return self._look_up(batch, needs, layers, items)
+        output = self._compute(batch, needs)
+        self._keep(self._part_key("logits", items.device), _encode_logits(output), items)
+        return output
+
+    def close(self) -> None:
+        """Write what is still in memory and let others use the cache. The teacher stays usable."""
+        for key, cache in self._caches.items():
+            try:
+                if cache is not None:
+                    cache.close()
+            except OSError as error:
+                self._give_up(key, error)
+        self._caches.clear()
+
+    def _look_up(self, batch: Batch, needs: frozenset[str], layers: Sequence[int], items: _Items) -> Output:
+        parts = ["logits"] + (["hidden_" + "-".join(map(str, layers))] if layers else [])
+        keys = [self._part_key(part, items.device) for part in parts]
+        found = [self._find(key, items) for key in keys]
+        complete = [data for data in found if data is not None]
+        if len(complete) < len(keys):
             output = self._compute(batch, needs)
             complete = [_encode_logits(output)] + ([_encode_hidden(output, layers, items)] if layers else [])
             if not all(complete):
                 return output
-            for part, data in zip(parts, complete, strict=True):
-                self._keep(part, data, items)
+            for key, data in zip(keys, complete, strict=True):
+                self._keep(key, data, items)
         states = _decode_hidden(complete[1], layers, items) if layers else None
         return Output(logits=_decode_logits(complete[0], items), hidden_states=states)
 
-    def close(self) -> None:
-        """Write what is still in memory and let others use the cache. The teacher stays usable."""
-        for part, cache in self._caches.items():
-            if cache is not None:
-                try:
-                    cache.close()
-                except OSError as error:
-                    self._give_up(part, error)
-        self._caches.clear()
-
     def _compute(self, batch: Batch, needs: frozenset[str]) -> Output:
         self.computed += 1
-        if needs != self._captured:
-            self.model.capture(needs)
-            self._captured = needs
+        self.model.capture(needs)
         output: Output = self.model.eval()(batch)
         return output
 
-    def _find(self, part: str, items: _Items) -> Found | None:
-        cache = self._cache(part, items.device)
+    def _part_key(self, part: str, device: torch.device) -> str:
+        precision = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else "as stored"
+        return f"{self._key}\n{precision}\n{part}"
+
+    def _find(self, key: str, items: _Items) -> Found | None:
+        cache = self._cache(key)
         if cache is None:
             return None
         found = [cache.get(item, source) for item, source in zip(items.index, items.sources, strict=True)]
         complete = [data for data in found if data is not None]
         return complete if len(complete) == len(found) else None
 
-    def _keep(self, part: str, data: Found, items: _Items) -> None:
-        cache = self._cache(part, items.device)
+    def _keep(self, key: str, data: Found, items: _Items) -> None:
+        cache = self._cache(key)
         if cache is None:
             return
         try:
             for item, source, row in zip(items.index, items.sources, data, strict=True):
                 cache.put(item, source, row)
         except (CacheUnavailable, OSError) as error:
-            self._give_up(part, error)
+            self._give_up(key, error)
 
-    def _cache(self, part: str, device: torch.device) -> ItemCache | None:
-        if part not in self._caches:
+    def _cache(self, key: str) -> ItemCache | None:
+        if key not in self._caches:
             assert self._folder is not None
-            precision = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else "as stored"
-            key = f"{self._key}\n{part}\n{precision}"
-            name = f"{hashlib.sha256(key.encode()).hexdigest()[:16]}_{part}"
-            self._caches[part] = None
+            name = f"{hashlib.sha256(key.encode()).hexdigest()[:16]}_{key.splitlines()[-1].split('_')[0]}"
+            self._caches[key] = None
             try:
-                self._caches[part] = ItemCache(self._folder, name, key, self._items, self._limit_bytes)
+                self._caches[key] = ItemCache(self._folder, name, key, self._items, self._limit_bytes)
             except (CacheUnavailable, OSError) as error:
-                self._give_up(part, error)
-        return self._caches[part]
+                self._give_up(key, error)
+        return self._caches[key]
 
-    def _give_up(self, part: str, reason: Exception) -> None:
-        log.warning("Teacher outputs (%s) are not cached: %s. They are computed in every epoch.", part, reason)
-        cache, self._caches[part] = self._caches[part], None
+    def _give_up(self, key: str, reason: Exception) -> None:
+        log.warning("Teacher outputs are not cached: %s. They are computed in every epoch.", reason)
+        cache, self._caches[key] = self._caches[key], None
         if cache is not None:
             cache.delete()
 

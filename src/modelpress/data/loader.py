@@ -60,6 +60,8 @@ class BatchLoader:
     and advise more workers, which are slower than cutting batches from a token table.
     """
 
+    batch_sampler = None  # Lightning asks for it where it finds a ``sampler``
+
     def __init__(
         self, items: Items, plan: Callable[[int], Batches], *, num_workers: int = 0, pin_memory: bool = False
     ) -> None:

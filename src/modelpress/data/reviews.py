@@ -69,7 +69,7 @@ class Reviews(TextDataset):
         rows = rows[rows["category"].isin(self.labels)].drop_duplicates("text", keep="first")
         columns = {
             "text": rows["text"],
-            "text_pair": pd.Series(None, index=rows.index, dtype=object),
+            "text_pair": pd.Series([None] * len(rows), index=rows.index, dtype=object),
             "label": rows["category"].map(self.labels.index).astype("int64"),
             "split": rows["movie_name"].map(split_of),
         }

@@ -22,9 +22,15 @@ def assign(labels: NDArray[np.int64], shares: Mapping[str, float], seed: int) ->
     """
     splits = np.full(len(labels), "train", dtype="<U11")
     generator = np.random.default_rng(seed)
-    for name, share in shares.items():
+    counts = {name: max(1, round(share * len(labels))) for name, share in shares.items()}
+    classes = len(np.unique(labels))
+    if counts and len(labels) < classes + sum(counts.values()):
+        raise ModelPressError(
+            f"{len(labels)} rows in {classes} classes are too few to draw {', '.join(counts)} from and keep a row of every "
+            "class for training; give more rows, or your own split column"
+        )
+    for name, count in counts.items():
         rest = np.flatnonzero(splits == "train")
-        count = max(1, round(share * len(labels)))
         splits[rest[stratified_sample(labels[rest], count, generator)]] = name
     return splits
 
@@ -33,18 +39,13 @@ def stratified_sample(labels: NDArray[np.int64], count: int, generator: np.rando
     """``count`` row numbers taken at even distances from the rows in order of class, so classes keep their shares.
 
     One row of every class is never taken: what stays behind still knows all classes. Rows within a class come in
-    random order, and the first position is random (systematic sampling).
+    random order, and the first position is random (systematic sampling). ``count`` leaves room for these rows.
     """
     order = generator.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     first = np.diff(labels[order], prepend=labels.min() - 1) != 0
     candidates = order[~first]
-    if count > len(candidates):
-        raise ModelPressError(
-            f"{len(labels)} rows in {int(first.sum())} classes are too few to set {count} aside and keep one row of "
-            "every class for training; give more rows, or your own split column"
-        )
-    positions = (np.arange(count) + generator.random()) * (len(candidates) / max(count, 1))
+    positions = (np.arange(count) + generator.random()) * (len(candidates) / count)
     return np.asarray(np.sort(candidates[positions.astype(np.int64)]), dtype=np.int64)
 
 

@@ -32,6 +32,7 @@ class Graph:
     outputs: tuple[str, ...]
     precision: str
     operators: dict[str, int]
+    external: tuple[str, ...]  # files with weights, relative to the ONNX file
 
 
 def inspect(path: Path) -> Graph:
@@ -50,7 +51,9 @@ def inspect(path: Path) -> Graph:
         raise ModelPressError(f"{path} has {len(inputs)} inputs and {len(model.graph.output)} outputs; it needs both.")
     operators = Counter(node.op_type for node in model.graph.node)
     precision = "int8" if operators.keys() & QUANTIZED else _weight_precision(model)
-    return Graph(inputs, tuple(value.name for value in model.graph.output), precision, dict(operators))
+    return Graph(
+        inputs, tuple(value.name for value in model.graph.output), precision, dict(operators), _external(model)
+    )
 
 
 def _input(value: Any) -> GraphInput:
@@ -59,6 +62,11 @@ def _input(value: Any) -> GraphInput:
     tensor = value.type.tensor_type
     dims = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim]
     return GraphInput(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, tuple(dims))
+
+
+def _external(model: Any) -> tuple[str, ...]:
+    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
+    return tuple(sorted({entry.value for entry in entries if entry.key == "location"}))
 
 
 def _weight_precision(model: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from modelpress.benchmark.machine import default_threads
 from modelpress.engines.base import Arrays, Artifact, Engine, Hardware, Plan, Session, Unsupported
+from modelpress.engines.files import link
 from modelpress.engines.graph import Graph, inspect
 from modelpress.engines.precision import effective
 from modelpress.errors import one_of
@@ -40,7 +41,10 @@ class OnnxRuntime(Engine):
         self.intra_op_spinning = intra_op_spinning
 
     def build(self, artifact: Artifact, hardware: Hardware, folder: Path) -> list[Plan]:
-        """One plan: the ONNX file itself, its session options, and the operators left after optimization."""
+        """One plan: the ONNX file (linked into ``folder``) with its session options.
+
+        The operators left after optimization on this machine are counted here and kept with the plan.
+        """
         graph = inspect(artifact.onnx)
         if graph.precision != "int8" and graph.precision not in self.precisions:
             wanted = ", ".join(self.precisions)
@@ -50,10 +54,13 @@ class OnnxRuntime(Engine):
             "provider": provider(hardware.accelerator),
             "spinning": self.intra_op_spinning,
         }
+        file = link(artifact.onnx, folder / f"{artifact.tower}{self.extension}")
+        for name in graph.external:
+            link(artifact.onnx.parent / name, folder / name)
         operators = optimized_operators(artifact.onnx, settings, folder)
         settings |= {"operators": operators, "effective": executed_precision(operators, graph)}
         target = f"{__name__}.{type(self).__qualname__}"
-        return [Plan(self.name, target, graph.precision, str(artifact.onnx), settings)]
+        return [Plan(self.name, target, graph.precision, str(file), settings)]
 
     @classmethod
     def open(cls, plan: Plan) -> Session:

@@ -47,7 +47,7 @@ class OpenVino(Engine):
         file = convert(artifact.onnx, folder / f"{artifact.tower}{self.extension}")
         settings = {
             "threads": hardware.threads or default_threads(),
-            "cache": str(folder / "cache") if self.cache else "",
+            "cache": self.cache,
         }
         possible = [name for name in self.precisions if name not in reasons]
         rest = "bf16" if "bf16" in possible else possible[0]  # the precision of what is not quantized
@@ -68,7 +68,7 @@ class OpenVino(Engine):
             "PERFORMANCE_HINT": "LATENCY",
         }
         if plan.settings["cache"]:
-            config["CACHE_DIR"] = plan.settings["cache"]
+            config["CACHE_DIR"] = str(Path(plan.file).parent / "cache")
         return OpenVinoSession(ov.Core().compile_model(plan.file, "CPU", config), plan)
 
 

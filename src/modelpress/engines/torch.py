@@ -11,6 +11,7 @@ from typing import Any
 
 from modelpress.benchmark.machine import default_threads, has_bf16
 from modelpress.engines.base import Arrays, Artifact, Engine, Hardware, Plan, Session, Unsupported
+from modelpress.engines.files import link_tree
 from modelpress.engines.precision import NAMES
 from modelpress.errors import ModelPressError, one_of
 
@@ -29,18 +30,18 @@ class Torch(Engine):
         super().__init__([one_of(f"engine.{self.name}.precisions", given, PRECISIONS) for given in precisions])
 
     def build(self, artifact: Artifact, hardware: Hardware, folder: Path) -> list[Plan]:
-        """Nothing is built: the plan points to the folder of the trained network."""
+        """Nothing is built: the plan is the folder of the trained network, linked into ``folder``."""
         if artifact.model is None:
             raise Unsupported("this stage keeps no PyTorch network, only an ONNX file")
         if not (artifact.model / "modelpress.json").is_file():
             raise ModelPressError(f"{artifact.model} holds no saved network (modelpress.json is missing).")
         target = f"{__name__}.{type(self).__qualname__}"
+        file = link_tree(artifact.model, folder / "model")
         settings = {
             "threads": hardware.threads or default_threads(),
             "device": hardware.accelerator,
-            "cache": str(folder / "inductor"),
         }
-        return [Plan(self.name, target, precision, str(artifact.model), settings) for precision in self.precisions]
+        return [Plan(self.name, target, precision, str(file), settings) for precision in self.precisions]
 
     @classmethod
     def open(cls, plan: Plan) -> Session:
@@ -81,7 +82,7 @@ class TorchCompile(Torch):
     @classmethod
     def open(cls, plan: Plan) -> Session:
         """As eager; inductor's cache lies next to the plan, so that cold starts do not depend on earlier runs."""
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = plan.settings["cache"]  # read by torch when it first compiles
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(plan.file).parent / "inductor")  # read at compilation
         return super().open(plan)
 
     @classmethod

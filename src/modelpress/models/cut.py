@@ -14,8 +14,8 @@ READERS = ("q", "k", "v", "up")  # Linear layers that read the residual stream
 WRITERS = ("o", "down")  # and those that add to it
 KNOBS = {"mean": True, "norm": True, "gain": True}
 
-def narrow(weights: Weights, *, layers: int, heads: tuple[int, int], width: int, ffn: int) -> Weights:
-    """Cut to ``width`` channels, ``heads[1]`` of ``heads[0]`` heads and ``ffn`` neurons.
+def narrow(weights: Weights, *, layers: int, heads: tuple[int, int], width: int, neurons: int) -> Weights:
+    """Cut to ``width`` channels, ``heads[1]`` of ``heads[0]`` heads and ``neurons`` neurons.
 
     Heads and neurons are judged on the uncut residual stream, so channels go last.
     """
@@ -24,7 +24,7 @@ def narrow(weights: Weights, *, layers: int, heads: tuple[int, int], width: int,
         at = f"layers.{i}."
         stream = "norm" if i == 0 else f"layers.{i - 1}.norm2"
         weights |= cut_heads(weights, at, stream, *heads, width // heads[1])
-        weights |= cut_neurons(weights, at, ffn)
+        weights |= cut_neurons(weights, at, neurons)
     return cut_channels(weights, layers, width)
 
 

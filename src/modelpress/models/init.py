@@ -1,24 +1,24 @@
-"""A student cut out of its teacher: layers chosen by a layer map, widths by the magnitude of what they carry.
+"""A student cut out of its teacher: layers chosen by a layer map, widths by the magnitude of their weights.
 
-Structured magnitude pruning in one step (cf. "Pruning Filters for Efficient ConvNets", arXiv:1608.08710), with one
-constraint of residual networks: every layer must keep the *same* hidden channels. What can be kept exactly is: attention
-scores over the kept dimensions, and the mean of what dropped channels contributed (folded into biases).
+The widths are cut as in one step of structured magnitude pruning (cf. "Pruning Filters for Efficient ConvNets",
+arXiv:1608.08710) under the constraint of residual networks: every layer keeps the same hidden channels. The maths is in
+:mod:`modelpress.models.cut`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from modelpress.errors import ModelPressError
 from modelpress.models import layout
-from modelpress.models.layout import Weights
+from modelpress.models.architecture import Architecture, read
+from modelpress.models.cut import Weights, narrow
 
-READERS = ("q", "k", "v", "up")  # Linear layers that read the residual stream
-WRITERS = ("o", "down")  # and those that add to it
+_LAYER = re.compile(r"(\.(?:layer|layers|block|blocks)\.)(\d+)\.")
 
 
 def initialise(student: PreTrainedModel, teacher: PreTrainedModel, layers: Sequence[int]) -> None:
@@ -27,46 +27,57 @@ def initialise(student: PreTrainedModel, teacher: PreTrainedModel, layers: Seque
     The classification head is taken only if both sides have as many labels. Deterministic.
 
     Raises:
-        ModelPressError: a student wider than its teacher in any direction, or layouts that do not map.
+        ModelPressError: the student is wider than its teacher in any direction, or the layouts do not map.
     """
     if layout.supported(student) and layout.supported(teacher):
-        _check_fits(student, teacher)
-        weights = _cut(_take_layers(layout.read(teacher), layers), student, teacher)
-        if weights["head.weight"].shape[0] != student.config.num_labels:
+        ours, theirs = _numbers(student.config), _numbers(teacher.config)
+        _check_fits(ours, theirs)
+        weights = _take_layers(layout.read(teacher), layers)
+        weights = _narrow(weights, ours, theirs)
+        if len(weights["head.weight"]) != student.config.num_labels:
             weights = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
         layout.write(student, weights)
     else:
         _copy_layers(student, teacher, layers)
 
 
-def _check_fits(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    ours, theirs = student.config, teacher.config
+def _numbers(config: PreTrainedConfig) -> Architecture:
+    numbers = read(config.to_dict())
+    assert numbers is not None, "supported layouts are all known to architecture.read"
+    return numbers
+
+
+def _narrow(weights: Weights, ours: Architecture, theirs: Architecture) -> Weights:
+    assert ours.num_hidden_layers and ours.hidden_size and ours.intermediate_size
+    assert ours.num_attention_heads and theirs.num_attention_heads
+    heads = (theirs.num_attention_heads, ours.num_attention_heads)
+    return narrow(
+        weights, layers=ours.num_hidden_layers, heads=heads, width=ours.hidden_size, neurons=ours.intermediate_size
+    )
+
+
+def _check_fits(ours: Architecture, theirs: Architecture) -> None:
     if ours.vocab_size != theirs.vocab_size:
         raise ModelPressError(
-            f"The student has {ours.vocab_size} words and its teacher {theirs.vocab_size}: leave vocab_size null to take "
-            "the teacher's, or set model.init=random."
+            f"The student has {ours.vocab_size} tokens and its teacher {theirs.vocab_size}: leave "
+            "model.architecture.vocab_size null to take the teacher's, or set model.init=random."
         )
-    sizes = {
-        "hidden_size": (ours.hidden_size, theirs.hidden_size),
-        "num_attention_heads": (ours.num_attention_heads, theirs.num_attention_heads),
-        "width of a head": (_head_dim(ours), _head_dim(theirs)),
-        "intermediate_size": (_ffn(ours), _ffn(theirs)),
-        "positions": tuple(len(layout.read(network)["position.weight"]) for network in (student, teacher)),
-    }
-    wider = [f"{name} {a} > {b}" for name, (a, b) in sizes.items() if a > b]
+    sizes = {name: (getattr(ours, name), getattr(theirs, name)) for name in _COMPARED}
+    sizes["width of a head"] = (_head_width(ours), _head_width(theirs))
+    wider = [f"{name} {student} > {teacher}" for name, (student, teacher) in sizes.items() if student > teacher]
     if wider:
         raise ModelPressError(
-            f"A student cannot be cut out of a narrower teacher: {', '.join(wider)}. Choose a smaller student, a wider "
+            f"A student cannot be cut out of a narrower teacher: {', '.join(wider)}. Choose a smaller student, a larger "
             "teacher, or model.init=random."
         )
 
 
-def _head_dim(config: object) -> int:
-    return int(config.hidden_size // config.num_attention_heads)  # type: ignore[attr-defined]
+_COMPARED = ("hidden_size", "num_attention_heads", "intermediate_size", "positions")
 
 
-def _ffn(config: object) -> int:
-    return int(getattr(config, "intermediate_size", None) or config.hidden_dim)  # type: ignore[attr-defined]
+def _head_width(numbers: Architecture) -> int:
+    assert numbers.hidden_size and numbers.num_attention_heads
+    return numbers.hidden_size // numbers.num_attention_heads
 
 
 def _take_layers(weights: Weights, layers: Sequence[int]) -> Weights:
@@ -74,41 +85,22 @@ def _take_layers(weights: Weights, layers: Sequence[int]) -> Weights:
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith("layers.")}
     for new, old in enumerate(layers):
         prefix = f"layers.{old}."
-        kept |= {
-            f"layers.{new}.{name.removeprefix(prefix)}": tensor
-            for name, tensor in weights.items()
-            if name.startswith(prefix)
-        }
+        part = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        kept |= {f"layers.{new}.{name}": tensor for name, tensor in part.items()}
     return kept
 
 
-def _cut(weights: Weights, student: PreTrainedModel, teacher: PreTrainedModel) -> Weights:
-    """Narrow heads, feed-forward neurons and hidden channels, in this order: each is chosen on the full residual stream."""
-    config = student.config
-    for i in range(config.num_hidden_layers):
-        _cut_attention(weights, f"layers.{i}.", teacher.config.num_attention_heads, config)
-        _cut_ffn(weights, f"layers.{i}.", _ffn(config))
-    return _cut_channels(weights, config.num_hidden_layers, config.hidden_size)
-
-
-def _cut_attention(weights: Weights, at: str, teacher_heads: int, config: object) -> None:
-    """Keep the heads, and in each the dimensions, with the largest products of weights.
-
-    Scores are ``q . k / sqrt(d)``: with fewer dimensions the divisor shrinks, so queries shrink by ``sqrt(d_new / d_old)``.
-    """
-    heads, width = int(config.num_attention_heads), _head_dim(config)  # type: ignore[attr-defined]
-    if heads == teacher_heads and width * heads == weights[at + "q.weight"].shape[0]:
-        return
-    q, k, v = (weights[at + name + ".weight"].unflatten(0, (teacher_heads, -1)) for name in "qkv")
-    o = weights[at + "o.weight"].T.unflatten(0, (teacher_heads, -1))
-    scores, values = _energy(q) * _energy(k), _energy(v) * _energy(o)  # (heads, dims)
-    kept = _top(_share(scores.sum(1)) + _share(values.sum(1)), heads)
-    qk, vo = (kept[:, None], _top(scores[kept], width)), (kept[:, None], _top(values[kept], width))
-    shrink = (width / q.shape[1]) ** 0.5
-    for name, index, scale in (("q", qk, shrink), ("k", qk, 1.0), ("v", vo, 1.0)):
-        for part in (".weight", ".bias"):
-            tensor = weights[at + name + part].unflatten(0, (teacher_heads, -1))
-            weights[at + name + part] = tensor[index].flatten(0, 1) * scale
-    dropped_mean = _dropped(weights_v_bias(v, weights[at + "v.bias"] * 0, teacher_heads), vo)
-    weights[at + "o.weight"] = o[vo].flatten(0, 1).T.contiguous()
-    del dropped_mean
+@torch.no_grad()
+def _copy_layers(student: PreTrainedModel, teacher: PreTrainedModel, layers: Sequence[int]) -> None:
+    """For other encoders: fewer layers of the same shapes, matched by name."""
+    source = dict(teacher.named_parameters())
+    for name, target in student.named_parameters():
+        theirs = source.get(_LAYER.sub(lambda found: f"{found[1]}{layers[int(found[2])]}.", name, count=1))
+        if theirs is None or theirs.shape != target.shape:
+            given = "no such weight" if theirs is None else f"the shape {tuple(theirs.shape)}"
+            raise ModelPressError(
+                f"A {student.config.model_type} student cannot be cut out of this {teacher.config.model_type} teacher: for "
+                f"{name} {tuple(target.shape)} it has {given}. Widths are cut for {', '.join(layout.FAMILIES)} only; keep "
+                "the teacher's model_type and widths, or set model.init=random."
+            )
+        target.copy_(theirs)

@@ -44,11 +44,12 @@ def groups(report: Report) -> list[tuple[str, list[Column]]]:
         Column("parity_max_abs", "parity", "Largest difference of a logit from PyTorch FP32.", _parity),
     ]
     return [
-        ("row", IDENTITY),
         ("quality", quality),
-        ("cost", COSTS),
-        ("latency and throughput", LATENCIES),
         ("against the baseline", RATIOS),
+        ("latency and throughput", LATENCIES),
+        ("cost", COSTS),
+        ("row", IDENTITY),
+        ("verdict", WORDS),
     ]
 
 
@@ -198,6 +199,8 @@ RATIOS = [
         "Over the baseline's own fastest engine that loses nothing; paired, 95 %.",
         _ratio("speedup_best"),
     ),
+]
+WORDS = [
     Column("verdict", "verdict", "By the rule below.", lambda row: VERDICT_SHORT.get(row.verdict or ""), False),
     Column("why", "why", "Which bound decided, and why not.", lambda row: row.why, False),
 ]

@@ -1,6 +1,6 @@
 """Plotly figures of rows as plain dicts (``data``, ``layout``); plotly itself is needed only in the browser.
 
-Colour says role, symbol says engine, fill says precision; colours keep 3:1 contrast on light and dark paper.
+Colour says role, symbol says engine and its fill precision; colours keep 3:1 contrast on light and dark paper.
 Theme-dependent colours (text, grid) are set by ``page.js``.
 """
 
@@ -19,7 +19,7 @@ from modelpress.report.sections import sections, shapes
 Figure = dict[str, Any]
 ROLE_COLOURS = {"baseline": "#3b82c4", "control": "#c77700", "candidate": "#1f9d6b", "reference": "#858a93"}
 SYMBOLS = {"onnxruntime": "circle", "openvino": "square", "tensorrt": "diamond", "torch": "cross", "torch_compile": "x"}
-FILLS = {"fp32": "", "bf16": "-dot", "fp16": "-dot", "int8": "-open", "mixed": "-open-dot"}
+FILLS = {"fp32": "-open", "bf16": "", "fp16": "", "int8": "-open-dot", "mixed": "-dot"}
 TRACE_POINTS = 800
 
 
@@ -29,6 +29,7 @@ def scatter(report: Report, shape: str) -> Figure | None:
     if not rows:
         return None
     traces = [_points(role, group, report) for role in ROLES if (group := [row for row in rows if row.role == role])]
+    traces += _symbol_legend(rows)
     layout = base_layout(420, f"p50 latency, ms ({shape})", f"{report.task_metric}, %")
     layout["xaxis"] |= {"rangemode": "tozero"}
     layout["legend"] = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
@@ -41,10 +42,11 @@ def latencies(report: Report, traces: Mapping[str, Sequence[float]], shape: str)
     if not rows:
         return None
     data = [_violin(row, traces[row.id]) for row in rows]
-    layout = base_layout(90 + 44 * len(rows), f"latency, ms ({shape}, logarithmic)", "")
-    layout["xaxis"] |= {"type": "log", "dtick": "D2"}
+    layout = base_layout(90 + 46 * len(rows), f"latency, ms ({shape}, logarithmic)", "")
+    ticks = [factor * 10.0**power for power in range(-3, 5) for factor in (1, 2, 5)]
+    layout["xaxis"] |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
     layout["yaxis"] |= {"autorange": "reversed"}
-    return {"data": data, "layout": layout | {"showlegend": False, "violingap": 0.15}}
+    return {"data": data, "layout": layout | {"showlegend": False, "violinmode": "overlay"}}
 
 
 def drops(report: Report) -> Figure | None:
@@ -61,7 +63,7 @@ def speedups(report: Report) -> Figure | None:
     rows = [row for row in _compared(report) if row.speedup_best is not None]
     triples = [(s.ratio, s.ci_low, s.ci_high) for row in rows if (s := row.speedup_best)]
     texts = [ratio_text(row.speedup_best) for row in rows if row.speedup_best]
-    return _forest(rows, triples, texts, "times as fast as the best lossless baseline engine (right is better)", 1)
+    return _forest(rows, triples, texts, "times as fast (right is better)", 1)
 
 
 def thinned(values: Sequence[float], most: int = TRACE_POINTS) -> list[float]:
@@ -91,7 +93,6 @@ def _label(row: Row) -> str:
 
 def _points(role: str, rows: Sequence[Row], report: Report) -> Figure:
     best = report.verdict.get("row")
-    wide = [2.5 if row.id == best else 1.0 for row in rows]
     return {
         "type": "scatter",
         "mode": "markers+text",
@@ -100,19 +101,34 @@ def _points(role: str, rows: Sequence[Row], report: Report) -> Figure:
         "y": [100 * (row.metric or 0) for row in rows],
         "error_x": _bars([_latency_bars(row) for row in rows], role),
         "error_y": _bars([_metric_bars(row) for row in rows], role),
-        "text": [_label(row) + (" ★" if row.id == best else "") for row in rows],
-        "textposition": ["bottom center" if role == "control" else "top center"] * len(rows),
-        "textfont": {"size": 11},
+        "text": ["★" if row.id == best else "" for row in rows],
+        "textposition": "middle left",
+        "textfont": {"size": 18, "color": ROLE_COLOURS[role]},
         "hovertext": [_hover(row) for row in rows],
         "hoverinfo": "text",
         "cliponaxis": False,
         "marker": {
             "color": ROLE_COLOURS[role],
-            "size": [16 if row.id == best else 11 for row in rows],
-            "symbol": [SYMBOLS[row.engine] + FILLS[row.precision] for row in rows],
-            "line": {"width": wide, "color": ROLE_COLOURS[role]},
+            "size": [15 if row.id == best else 11 for row in rows],
+            "symbol": [_symbol(row) for row in rows],
+            "line": {"width": 2, "color": ROLE_COLOURS[role]},
         },
     }
+
+
+def _symbol(row: Row) -> str:
+    return SYMBOLS[row.engine] + FILLS[row.precision]
+
+
+def _symbol_legend(rows: Sequence[Row]) -> list[Figure]:
+    """Empty traces that explain the symbols."""
+    names = {_label(row): _symbol(row) for row in rows}
+    colour = ROLE_COLOURS["reference"]
+    shared = {"type": "scatter", "mode": "markers", "x": [None], "y": [None], "hoverinfo": "skip"}
+    return [
+        shared | {"name": name, "marker": {"symbol": symbol, "size": 10, "color": colour, "line": {"width": 2}}}
+        for name, symbol in names.items()
+    ]
 
 
 def _bars(pairs: Sequence[tuple[float, float]], role: str) -> Figure:
@@ -121,7 +137,7 @@ def _bars(pairs: Sequence[tuple[float, float]], role: str) -> Figure:
         "symmetric": False,
         "array": [up for _, up in pairs],
         "arrayminus": [down for down, _ in pairs],
-        "color": ROLE_COLOURS[role],
+        "color": ROLE_COLOURS[role] + "99",
         "thickness": 1,
         "width": 3,
     }
@@ -179,6 +195,7 @@ def _violin(row: Row, values: Sequence[float]) -> Figure:
         "points": "outliers",
         "marker": {"size": 2, "color": colour},
         "scalemode": "width",
+        "width": 0.8,
         "spanmode": "hard",
         "hoverinfo": "x+name",
     }
@@ -216,6 +233,7 @@ def _forest(
 
 
 def base_layout(height: int, x_title: str, y_title: str) -> Figure:
+    """What all figures share; ``height`` in pixels."""
     return {
         "height": height,
         "margin": {"l": 60, "r": 20, "t": 30, "b": 50},

@@ -52,7 +52,8 @@ def _ceilings(report: Report) -> str | None:
 
 
 def _table(report: Report, keys: Sequence[str]) -> str:
-    chosen = [column for column in columns(report) if column.key in keys]
+    known = {column.key: column for column in columns(report)}
+    chosen = [known[key] for key in keys]
     head = ["role", "model", "engine", "shape", *(column.title for column in chosen)]
     align = ["---"] * 4 + ["---:" if column.numeric else "---" for column in chosen]
     best = report.verdict.get("row")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 from modelpress.report.extras import Curve, Series, panel_of, part_name
 from modelpress.report.figures import ROLE_COLOURS, Figure, base_layout
@@ -18,7 +19,9 @@ def curves(stages: Sequence[Curve]) -> list[Figure]:
     names = dict.fromkeys(name for curve in stages for name in curve.steps if panel_of(name) == "validation")
     figures = [_panel(stages, TITLES["total"], lambda name: panel_of(name) == "total")]
     figures += [_panel(stages, name, name.__eq__) for name in names]
-    figures.append(_panel(stages, TITLES["rate"], lambda name: panel_of(name) == "rate"))
+    rate = _panel(stages, TITLES["rate"], lambda name: panel_of(name) == "rate")
+    rate["layout"]["yaxis"] |= {"exponentformat": "e"}
+    figures.append(rate)
     return [figure for figure in figures if figure["data"]]
 
 
@@ -33,12 +36,9 @@ def shortened(series: Series, most: int = CURVE_POINTS) -> Series:
     if len(steps) <= most:
         return steps, [float(f"{value:.5g}") for value in values]
     edges = [round(i * len(steps) / most) for i in range(most + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in _windows(edges)]
-    return [steps[b - 1] for _, b in _windows(edges)], [float(f"{mean:.5g}") for mean in means]
-
-
-def _windows(edges: Sequence[int]) -> Iterable[tuple[int, int]]:
-    return zip(edges[:-1], edges[1:], strict=True)
+    windows = list(itertools.pairwise(edges))
+    means = [sum(values[a:b]) / (b - a) for a, b in windows]
+    return [steps[b - 1] for _, b in windows], [float(f"{mean:.5g}") for mean in means]
 
 
 def _panel(stages: Sequence[Curve], title: str, wanted: Callable[[str], bool]) -> Figure:
@@ -58,7 +58,7 @@ def _parts(curve: Curve) -> Figure:
         _line(name, series, {"color": PART_COLOURS[i % len(PART_COLOURS)], "width": 2})
         for i, (name, series) in enumerate(named)
     ]
-    return {"data": data, "layout": base_layout(320, "step", "weighted loss") | _LEGEND}
+    return {"data": data, "layout": base_layout(320, "step", "loss part") | _LEGEND}
 
 
 def _line(name: str, series: Series, line: Figure) -> Figure:

@@ -1,0 +1,27 @@
+"""``python -m bench [PART …]``: measure the project's claims on this machine. Without a part: all of them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+PARTS = {
+    "startup": "how long --help, --cfg job and a typo take",
+    "training": "a distillation step against a bare PyTorch loop, and an epoch against the loop that rivals ship",
+    "benchmark_app": "our p50 against OpenVINO's own benchmark_app on the same file",
+    "accuracy": "teacher, student and control over three seeds on reviews",
+    "speed": "TinyBERT and its aligned shape in every engine, with the PyTorch reference rows",
+}
+
+
+def main() -> None:
+    listing = "\n".join(f"  {name:14s}{text}" for name, text in PARTS.items())
+    parser = argparse.ArgumentParser("bench", description=f"{__doc__}\n\n{listing}", formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("part", nargs="*", choices=[*PARTS, []], default=[], metavar="PART")
+    for part in parser.parse_args().part or PARTS:
+        print(f"\n== {part}: {PARTS[part]}", flush=True)
+        importlib.import_module(f"bench.{part}").main()
+
+
+if __name__ == "__main__":
+    main()
