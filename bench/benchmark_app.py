@@ -73,7 +73,7 @@ def their_median(plan: Plan, names: list[str], folder: Path, args: argparse.Name
     shape = f"[{args.shape.replace('x', ',')}]"
     command = [program, "-m", str(args.file), "-d", "CPU", "-api", "sync", "-hint", "latency"]
     command += ["-infer_precision", f"CPU:{HINTS[args.precision]}", "-load_config", str(threads_config(plan, folder))]
-    command += ["-data_shape", ",".join(f"{name}{shape}" for name in names), "-t", f"{args.seconds:g}"]
+    command += ["-data_shape", ",".join(f"{name}{shape}" for name in names), "-t", f"{args.seconds}"]
     command += ["-i", ",".join(f"{name}:{folder / name}.npy" for name in names)]
     command += ["-json_stats", "-report_type", "no_counters", "-report_folder", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
@@ -110,7 +110,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precision", default="bf16", choices=sorted(HINTS))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--seconds", type=int, default=2)
     return parser.parse_args()
 
 

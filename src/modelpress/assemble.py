@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from modelpress.press import Pressed
     from modelpress.pressing import Pressing
 
+HEADS = ("num_attention_heads", "n_heads")
+PREPROCESSED = 200  # test texts on which tokenization is timed
+
 
 def write(pressing: Pressing) -> Report:
     """Judge the rows, assemble ``deploy/`` and write report.json, .html and .md; prints the table."""
@@ -49,7 +52,7 @@ def write(pressing: Pressing) -> Report:
         seconds=seconds(pressing),
     )
     chosen, plan = shipped(pressing, verdict["row"])
-    _preprocess(report, chosen, deploy)
+    _preprocess(pressing, report, chosen)
     deploy.assemble(
         folder,
         model_folder=chosen.entry.folder / "model",
@@ -57,6 +60,7 @@ def write(pressing: Pressing) -> Report:
         plans=list(chosen.plans.values()),
         best=plan,
         report=report,
+        max_length=job.config["dataset"]["max_length"],
     )
     extras = Extras(curves(pressing), {e.row.id: _trace(e) for e in evidence if e.rounds}, diagnostics(pressing))
     report.save(folder / "report.json")
@@ -123,10 +127,18 @@ def _blank(pressing: Pressing, item: Pressed, engine: str, precision: str, shape
         sparsity=facts["sparsity"],
         details={
             "kernel_multiple": pressing.job.hardware.kernel_multiple,
-            "widths": facts["widths"],
-            "operators": facts["operators"],
+            "widths": widths(item.entry.folder / "model" / "config.json"),
+            "operators": sum(facts["ops"].values()),
         },
     )
+
+
+def widths(config: Path) -> list[int]:
+    """Sizes of the matrices that kernels tile: hidden width, width of a head, FFN."""
+    record = json.loads(config.read_text())
+    hidden, heads = (record.get(names[0]) or record.get(names[1]) for names in (("hidden_size", "dim"), HEADS))
+    found = [hidden, hidden // heads if hidden and heads else None, record.get("intermediate_size")]
+    return [int(width) for width in found if width]
 
 
 def _absent(pressing: Pressing, item: Pressed) -> list[Evidence]:
@@ -169,11 +181,21 @@ def shipped(pressing: Pressing, row_id: str | None) -> tuple[Pressed, Plan]:
     return last, next(iter(last.plans.values()))
 
 
-def _preprocess(report: Report, chosen: Pressed, deploy: Any) -> None:
-    """Tokenization is the same for every row of a run: one measurement serves them all."""
-    preprocess_ms = deploy.preprocess_ms(chosen.entry.folder / "model")
+def _preprocess(pressing: Pressing, report: Report, chosen: Pressed) -> None:
+    """Tokenization and softmax are the same for every row of a run: one measurement serves them all."""
+    from modelpress.deploy import preprocess_ms
+
+    dataset: Any = pressing.job.dataset
+    test = dataset.table().query("split == 'test'").head(PREPROCESSED)
+    texts = [t if p is None else (t, p) for t, p in zip(test["text"], _pairs(test), strict=True)]
+    spent_ms = preprocess_ms(chosen.entry.folder / "model", texts, max_length=dataset.max_length)
     for row in report.rows:
-        row.preprocess_ms = preprocess_ms
+        row.preprocess_ms = spent_ms
+
+
+def _pairs(table: Any) -> list[str | None]:
+    pairs = table["text_pair"]
+    return [None if missing else pair for pair, missing in zip(pairs, pairs.isna(), strict=True)]
 
 
 def _trace(entry: Evidence) -> list[float]:

@@ -122,15 +122,14 @@ def _fresh_hydra() -> Iterator[None]:
     """Hydra keeps one global state; a composition inside a running Hydra app must leave it as it was."""
     from hydra.core.global_hydra import GlobalHydra
 
-    state = GlobalHydra.instance()
-    running = state.hydra
-    state.clear()
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
     try:
         yield
     finally:
-        state.clear()
+        GlobalHydra.instance().clear()  # not the instance of before: Hydra puts another one in its place
         if running is not None:
-            state.initialize(running)
+            GlobalHydra.instance().initialize(running)
 
 
 def build(node: DictConfig | Mapping[str, Any], key: str = "") -> Any:

@@ -147,7 +147,8 @@ class KilledError(Exception):
 
 def train(folder: Path, *, steps: int | None = None, resume: Path | None = None, **options: Any) -> Recorder:
     module = Recorder()
-    checkpoint = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    keep = 0 if resume else -1  # Lightning warns of a folder that is not empty
+    checkpoint = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=keep)
     trainer = Trainer(
         **{"max_epochs": 3, "accelerator": "cpu", "logger": False, "enable_progress_bar": False, **options},
         callbacks=[checkpoint, *([StopAfter(steps)] if steps else [])],

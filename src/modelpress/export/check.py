@@ -107,38 +107,45 @@ def _shape(entry: onnx.ValueInfoProto) -> list[int | str]:
     return [dim.dim_param or int(dim.dim_value) for dim in entry.type.tensor_type.shape.dim]
 
 
-def macs_g(onnx_path: Path, axes: Mapping[str, int] | None = None) -> float | None:
-    """Multiply–adds of one inference in 10⁹, counting MatMul, Gemm and Conv; ``None`` where a shape stays unknown.
+def macs_g(onnx_path: Path, axes: Mapping[str, int] | None = None) -> float:
+    """Multiply–adds of one inference in 10⁹, counting MatMul, Gemm and Conv.
 
-    ``axes`` sizes the dynamic axes by name; by default one request of 128 tokens.
+    ``axes`` sizes the dynamic axes by name; by default one request of 128 tokens. The graph is run once on zeros, for the
+    true shapes: ONNX's own shape inference loses them at slices and reshapes of dynamic size.
     """
     import onnx
-    from onnx import shape_inference
 
     proto = onnx.load(str(onnx_path))
-    sizes = {"batch": 1, "sequence": 128} if axes is None else axes
-    for entry in proto.graph.input:
-        for dim in entry.type.tensor_type.shape.dim:
-            if dim.dim_param in sizes:
-                dim.dim_value = sizes[dim.dim_param]
-    for entry in proto.graph.output:
-        entry.type.tensor_type.ClearField("shape")
-    graph = shape_inference.infer_shapes(proto, data_prop=True).graph
-    shapes = {entry.name: _shape(entry) for entry in (*graph.value_info, *graph.input, *graph.output)}
-    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    counts = [_node_macs(node, shapes) for node in graph.node if node.op_type in MATRIX_PRODUCTS]
-    known = [count for count in counts if count is not None]
-    return sum(known) / 1e9 if len(known) == len(counts) else None
+    products = [node for node in proto.graph.node if node.op_type in MATRIX_PRODUCTS]
+    shapes = _run_shapes(proto, products, {"batch": 1, "sequence": 128} if axes is None else axes)
+    return sum(_node_macs(node, shapes) for node in products) / 1e9
 
 
-def _node_macs(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int | str]]) -> int | None:
+def _run_shapes(proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], axes: Mapping[str, int]) -> dict[str, list[int]]:
+    """Shapes of everything that goes in and out of ``nodes``."""
+    import onnx
+    import onnxruntime
+    from onnx import helper
+
+    shapes = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
+    fixed = {entry.name: [axes.get(n, 1) if isinstance(n, str) else n for n in _shape(entry)] for entry in proto.graph.input}
+    types = {entry.name: helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type) for entry in proto.graph.input}
+    watched = dict.fromkeys(name for node in nodes for name in (*node.input[:2], *node.output[:1]))
+    del proto.graph.output[:]
+    names = [name for name in watched if name not in shapes and name not in fixed]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    arrays = session.run(names, {name: np.zeros(shape, types[name]) for name, shape in fixed.items()})
+    return shapes | fixed | {name: list(array.shape) for name, array in zip(names, arrays, strict=True)}
+
+
+def _node_macs(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> int:
     """Every output element of a product is a sum over the contracted axis (for Conv: channels of a group x kernel)."""
-    output, left, right = shapes.get(node.output[0]), shapes.get(node.input[0]), shapes.get(node.input[1])
-    if not output or not left or not right or not all(isinstance(n, int) and n > 0 for n in (*output, *left, *right)):
-        return None
+    output, left, right = shapes[node.output[0]], shapes[node.input[0]], shapes[node.input[1]]
     if node.op_type == "Conv":
-        contracted = int(np.prod(right[1:]))
-    else:
-        transposed = node.op_type == "Gemm" and any(entry.name == "transA" and entry.i for entry in node.attribute)
-        contracted = int(left[0] if transposed else left[-1])
-    return int(np.prod(output)) * contracted
+        return int(np.prod(output)) * int(np.prod(right[1:]))
+    transposed = node.op_type == "Gemm" and any(entry.name == "transA" and entry.i for entry in node.attribute)
+    return int(np.prod(output)) * int(left[0] if transposed else left[-1])

@@ -14,6 +14,9 @@ from modelpress.report.record import Report, Row
 from modelpress.report.sections import sections
 
 
+PRINTED = ("metric", "metric_drop", "speedup", "speedup_best", "p50", "p95", "size_mb", "status", "verdict")
+
+
 def paragraph(text: str, css: str = "") -> str:
     """One ``<p>``; nothing for an empty text."""
     return f'<p class="{css}">{escape(text)}</p>' if text else ""
@@ -37,7 +40,7 @@ def rows_table(report: Report) -> str:
     columns = [column for _, group in grouped for column in group]
     over = "".join(f'<th class="group" colspan="{len(group)}">{escape(title)}</th>' for title, group in grouped)
     names = "".join(_head(column) for column in columns)
-    head = f'<tr><th rowspan="2">row</th>{over}<th rowspan="2">details</th></tr><tr>{names}</tr>'
+    head = f'<tr class="minor"><th></th>{over}<th></th></tr><tr><th>row</th>{names}<th class="minor">details</th></tr>'
     body = ""
     for title, rows in sections(report.rows):
         body += _heading(title, rows[0].role, len(columns))
@@ -45,9 +48,14 @@ def rows_table(report: Report) -> str:
     return f'<div class="scroll rows"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
+def _css(column: Column) -> str:
+    """``minor`` columns are left out in print, where the page cannot scroll."""
+    kind = "number" if column.numeric else "long" if column.key == "why" else ""
+    return kind if column.key in PRINTED else f"{kind} minor".lstrip()
+
+
 def _head(column: Column) -> str:
-    css = ' class="number"' if column.numeric else ""
-    return f'<th{css} title="{escape(column.meaning)}">{escape(column.title)}</th>'
+    return f'<th class="{_css(column)}" title="{escape(column.meaning)}">{escape(column.title)}</th>'
 
 
 def _heading(title: str, role: str, width: int) -> str:
@@ -63,7 +71,7 @@ def _row(row: Row, columns: Sequence[Column], report: Report) -> str:
     details = details_text(row)
     more = f"<details><summary>show</summary><pre>{escape(details)}</pre></details>" if details else ""
     css = f' class="best {row.verdict}"' if best else ""
-    return f'<tr{css}><td title="{escape(row.id)}">{escape(label)}</td>{cells}<td>{more}</td></tr>'
+    return f'<tr{css}><td title="{escape(row.id)}">{escape(label)}</td>{cells}<td class="minor">{more}</td></tr>'
 
 
 def _cell(row: Row, column: Column) -> str:
@@ -73,8 +81,7 @@ def _cell(row: Row, column: Column) -> str:
         inner = f'<span class="badge {row.verdict}">{inner}</span>'
     if text is not None and column.key in ("speedup", "speedup_best"):
         inner = f'<span title="against {escape(getattr(row, column.key).vs)}">{inner}</span>'
-    css = "number" if column.numeric else "long" if column.key == "why" else ""
-    return f'<td class="{css}">{inner}</td>'
+    return f'<td class="{_css(column)}">{inner}</td>'
 
 
 def tiles(report: Report) -> str:
