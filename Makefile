@@ -23,10 +23,11 @@ setup: $(STAMP)  ## make .venv and install the locked versions (does nothing whe
 $(STAMP):
 	@command -v $(PYTHON) > /dev/null || { echo "error: $(PYTHON) not found; ModelPress needs Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
 	$(PYTHON) -c 'import sys; sys.exit(f"error: {sys.executable} is Python {sys.version.split()[0]}; ModelPress needs 3.11 or newer (make PYTHON=...)" if sys.version_info < (3, 11) else 0)'
-	if ! $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
+	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
 		echo "making .venv with $$($(PYTHON) --version)"
 		$(PYTHON) -m venv --clear .venv
 	fi
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
 	echo "installing the locked packages (about 6.5 GB on disk; half a minute once they have been downloaded)"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements/linux.lock

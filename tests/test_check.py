@@ -57,7 +57,7 @@ CASES: list[tuple[list[str], str]] = [
     (["technique=[]"], "technique selects no stage"),
     (["technique.distill.objective.temperature=hot"], "objective.temperature is 'hot'; Distillation takes float"),
     (["+technique.distill.objective.temprature=2"], "takes no 'temprature'. Did you mean 'temperature'?"),
-    (["~technique.distill.objective.weights"], "technique.distill.objective.weights is not given, and Distillation needs it"),
+    (["~technique.distill.objective.weights"], "weights is not given, and Distillation needs it"),
     (["technique.distill.objective._target_=modelpress.objectives.distil.Distillation"], "Did you mean 'distill'?"),
     (["~technique.distill.transform._target_"], "technique.distill.transform has no _target_"),
     (["technique.distill.optimizer.lr=-1"], "technique.distill.optimizer.lr is -1; it must be above 0"),
@@ -71,20 +71,20 @@ CASES: list[tuple[list[str], str]] = [
     (["+trainer.precision=bf16"], "trainer.precision is set by hardware.precision"),
     (["+technique.distill.trainer.logger=true"], "technique.distill.trainer.logger is set by the logger group"),
     (["trainer.checkpoint_seconds=0"], "trainer.checkpoint_seconds is 0; it must be a number above 0"),
-    (["trainer.early_stopping_patience=soon"], "trainer.early_stopping_patience is 'soon'; it must be a number above 0, or null"),
+    (["trainer.early_stopping_patience=soon"], "is 'soon'; it must be a number above 0, or null"),
     (["trainer.gradient_clip_val=much"], "trainer.gradient_clip_val is 'much'; Trainer takes"),
     (["hardware.precision=fp16"], "hardware.precision is 'fp16'; allowed: 'auto', '32-true', 'bf16-mixed', '16-mixed'"),
     (["hardware.precision=16-mixed"], "fp16 training needs a GPU. Use bf16-mixed"),
     (["hardware.threads=many"], "hardware.threads is 'many'; Hardware takes int | None"),
     (["+hardware.cores=2"], "hardware.cores: Hardware takes no 'cores'"),
-    (["hardware.engines=[onnxruntime]"], "engine.openvino: hardware=cpu runs onnxruntime only. Choose 'engine=[onnxruntime]'"),
+    (["hardware.engines=[onnxruntime]"], "hardware=cpu runs onnxruntime only. Choose 'engine=[onnxruntime]'"),
     (["hardware=cuda"], "engine.openvino: hardware=cuda runs"),
     (["engine.openvino.precisions=[fp33]"], "engine.openvino.precisions is 'fp33'; allowed"),
     (["budget.latency_ms=0"], "budget.latency_ms is 0.0; it must be above 0, or null for no goal"),
     (["budget.size_mb=-3"], "budget.size_mb is -3.0"),
     (["budget.memory_mb=-3"], "budget.memory_mb is -3.0"),
     (["budget.max_metric_drop=2"], "budget.max_metric_drop is 2.0; it is absolute, from 0 to 1"),
-    (["logger=wandb", "logger.wandb.mode=onlin"], "logger.wandb.mode is 'onlin'; allowed: 'auto', 'online', 'offline', 'disabled'"),
+    (["logger=wandb", "logger.wandb.mode=onlin"], "logger.wandb.mode is 'onlin'; allowed: 'auto', 'online'"),
     (["dataset=csv"], "dataset.path is not given. It is the file with your data: dataset.path=reviews.csv"),
     (["dataset=csv", "dataset.path=nowhere.csv"], "dataset.path nowhere.csv does not exist (looked in"),
     (["trainer.max_epochs=${nothing}"], "trainer.max_epochs is '${nothing}': Interpolation key 'nothing' not found"),
@@ -149,7 +149,9 @@ def test_a_missing_model() -> None:
 
 def test_a_student_must_be_smaller() -> None:
     (fault,) = _faults(model=_recipe("big", 4))
-    assert re.search(r"the student big has 0\.\d M parameters and its teacher teacher 0\.\d M\. A student must be", fault)
+    assert re.search(
+        r"the student big has 0\.\d M parameters and its teacher teacher 0\.\d M\. A student must be", fault
+    )
     assert _faults("technique=finetune", model=_recipe("big", 4)) == []
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from modelpress.check_signature import Module
+from modelpress.check_source import Module
 from modelpress.check_values import fits, spell
 
-MODULE = Module("here", Path("here.py"), ast.parse("Spec = str | list[int | None]\nfrom typing import Literal\nclass Made: ..."))
+MODULE = Module(
+    "here", Path("here.py"), ast.parse("Spec = str | list[int | None]\nfrom typing import Literal\nclass Made: ...")
+)
 
 CASES = [
     ("int", 3, True),

@@ -93,7 +93,9 @@ def test_the_wheel_carries_every_config_and_template(built: Path) -> None:
     conf = {name for name in conf if "/local/" not in name}
     assert len(conf) > 10
     assert conf <= names
-    assert {"modelpress/deploy_files/predict.py", "modelpress/py.typed", "modelpress/cli.py"} <= names
+    package = [path for path in (ROOT / "src/modelpress").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {str(path.relative_to(ROOT / "src")) for path in package} <= names
+    assert {"modelpress/deploy_files/predict.py", "modelpress/py.typed"} <= names
     assert not [name for name in names if "/local/" in name or "__pycache__" in name or name.startswith("tests/")]
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

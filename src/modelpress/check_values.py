@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from modelpress.check_signature import Module, absolute_name, imported_as, load, statements
+from modelpress.check_source import Module, absolute_name, imported_as, load, statements
 
 SEQUENCES = frozenset({"list", "List", "Sequence", "Iterable", "Collection", "tuple", "Tuple", "set", "frozenset"})
 MAPPINGS = frozenset({"dict", "Dict", "Mapping", "MutableMapping"})

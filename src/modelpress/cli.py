@@ -40,15 +40,16 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code: 0, 1 (failed), 2 (wrong usage) or 130 (stopped)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("-h", "--help"):
-        print(help_text())
-        return 0
-    if given[0] == "--version":
-        print(f"{PROGRAM} {__version__}")
-        return 0
-    if given[0] not in COMMANDS:
+    if given and given[0] not in (*COMMANDS, "-h", "--help", "--version"):
         return _unknown(given[0])
-    return _guarded(lambda: _dispatch(given[0], given[1:]))
+    return _guarded(lambda: _answer(given))
+
+
+def _answer(given: list[str]) -> int:
+    if given and given[0] in COMMANDS:
+        return _dispatch(given[0], given[1:])
+    print(f"{PROGRAM} {__version__}" if "--version" in given else help_text())
+    return 0
 
 
 def help_text() -> str:
@@ -90,7 +91,9 @@ def _dispatch(name: str, arguments: list[str]) -> int:
 def _guarded(command: Callable[[], int]) -> int:
     """Faults of the user without a traceback; a closed pipe (``| head``) is no fault at all."""
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+        return code
     except ModelPressError as error:
         if os.environ.get(DEBUG) == "1":
             raise

@@ -39,6 +39,9 @@ def unknown_key(override: str, good: DictConfig) -> str:
     parts = key.split(".")
     node, depth = _walk(parts, good)
     address, names = ".".join(parts[:depth]), [str(name) for name in node]
+    if parts[depth] in node:
+        here = ".".join(parts[: depth + 1])
+        return f"{override}: {here} is one value, it has no {parts[depth + 1]!r}. Write {here}=…"
     if address == "technique" and parts[depth] in group_options("technique"):
         both = ",".join([*names, parts[depth]])
         return (

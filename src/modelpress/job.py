@@ -52,8 +52,8 @@ class Job:
 
     @cached_property
     def hardware(self) -> Hardware:
-        hardware: Hardware = build(self.config["hardware"], "hardware")
-        return hardware
+        facts = self.config["hardware"]
+        return Hardware(**{**facts, "engines": tuple(facts["engines"])})
 
     @cached_property
     def engines(self) -> dict[str, Engine]:

@@ -1,7 +1,7 @@
 """The wrapper around ``hydra.main`` used by run.py and ``modelpress run``: every failure ends in a short message.
 
 Each job leaves a ``status.json`` in its folder. A failing job does not end a sweep: the others go on, and the summary
-at the end names it. ``HYDRA_FULL_ERROR=1`` shows tracebacks; without it they are in the run folder's ``error.txt``.
+at the end names it. ``HYDRA_FULL_ERROR=1`` shows tracebacks; without it those of bugs are in the run folder's ``error.txt``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hydra.experimental.callback import Callback
 
 from modelpress.config import CONFIG_NAME, conf_dir, register
 from modelpress.errors import ModelPressError
-from modelpress.status import Status, failures
+from modelpress.status import BUG_FILE, Status, failures
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def _failed(status: Status, folder: Path, error: Exception) -> float:
 
     reason = describe(error)
     _Launch.failed[folder] = reason
-    status.failed(reason, error)
+    status.failed(reason, None if isinstance(error, ModelPressError) else error)
     if logging.raiseExceptions:
         log.error("", exc_info=error)
     elif _Launch.is_sweep:
@@ -151,18 +151,14 @@ def _summary() -> int:
         _print(f"{len(failed)} of the sweep's jobs failed; the others are complete.")
     for folder, reason in failed.items():
         _print(f"\n{_relative(folder)}\n{reason}" if _Launch.is_sweep else reason)
-    if (_first(failed) / "error.txt").is_file():
-        _print(f"\nTraceback: {_relative(_first(failed))}/error.txt")
+    for bug in [folder / BUG_FILE for folder in failed if (folder / BUG_FILE).is_file()][:1]:
+        _print(f"\nTraceback: {_relative(bug)}")
     return 1
 
 
-def _first(failed: Mapping[Path, str]) -> Path:
-    return next(iter(failed))
-
-
-def _relative(folder: Path) -> Path:
+def _relative(path: Path) -> Path:
     here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _stopped(arguments: Sequence[str]) -> int:

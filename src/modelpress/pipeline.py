@@ -22,14 +22,20 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig, folder: Path, command: str = "") -> float | None:
-    """Run a composed config; returns the task metric of the best candidate, for sweepers."""
+    """Run a composed config; returns the task metric of the best candidate, for sweepers. ``None``: nothing was pressed."""
+    from modelpress.launch import point_latest
+
     report = execute(Job.of(cfg, folder, command))
+    if report is None:
+        return None
+    point_latest(folder)
     metrics = [row.metric for row in report.rows if row.role != "reference" and row.metric is not None]
-    return next((row.metric for row in report.rows if row.id == report.verdict["row"]), metrics[-1] if metrics else None)
+    best = next((row.metric for row in report.rows if row.id == report.verdict["row"]), None)
+    return best if best is not None else next(iter(metrics[::-1]), None)
 
 
-def execute(job: Job) -> Report:
-    """Train what the store lacks, press the result, write the report."""
+def execute(job: Job) -> Report | None:
+    """Train what the store lacks, press the result, write the report. Without the report callback: only train."""
     from modelpress.loggers import Tracking
 
     started = time.time()
@@ -37,11 +43,12 @@ def execute(job: Job) -> Report:
     with Tracking(job) as tracking:
         done = train_all(job, network, tracking)
         pressing = Pressing(job, network, done, started)
-        if not pressing.is_measured():
+        if "report" not in job.config["callbacks"] or not pressing.is_measured():
             test_and_press(job, network, done, pressing, tracking)
-        report = pressing.report()
-        tracking.log_report(report, job.folder)
-    return report
+        if "report" not in job.config["callbacks"]:
+            return None
+        tracking.log_report(pressing.report, job.folder)
+    return pressing.report
 
 
 def train_all(job: Job, network: Graph, tracking: Any) -> dict[Stage, Entry]:

@@ -15,7 +15,6 @@ from typing import Any
 
 from modelpress.benchmark.machine import fingerprint as machine_fingerprint
 from modelpress.benchmark.session import Session, Settings, Subject, Workload, load_session
-from modelpress.config import build
 from modelpress.graph import Graph
 from modelpress.job import Job, sources, versions
 from modelpress.press import RUNTIMES, Pressed, is_pressed, press
@@ -41,8 +40,7 @@ class Pressing:
 
     @cached_property
     def settings(self) -> Settings:
-        settings: Settings = build(self.job.config["benchmark"], "benchmark")
-        return settings
+        return Settings(**self.job.config["benchmark"])
 
     @cached_property
     def pressed(self) -> list[Pressed]:

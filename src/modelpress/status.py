@@ -13,6 +13,7 @@ from typing import Any
 
 STATUSES = ("running", "done", "failed")
 FILE = "status.json"
+BUG_FILE = "error.txt"
 log = logging.getLogger(__name__)
 
 
@@ -37,11 +38,11 @@ class Status:
         """The job ended well; ``score`` is what a sweeper sees (NaN is written as null)."""
         self._write("done", None, None if score != score else score)
 
-    def failed(self, reason: str, error: Exception | None = None) -> None:
-        """The job did not end well; the traceback of ``error`` goes to ``error.txt``."""
+    def failed(self, reason: str, bug: Exception | None = None) -> None:
+        """The job did not end well; the traceback of a ``bug`` goes to ``error.txt``."""
         self._write("failed", reason, None)
-        if error is not None:
-            self._save("error.txt", "".join(traceback.format_exception(error)))
+        if bug is not None:
+            self._save(BUG_FILE, "".join(traceback.format_exception(bug)))
 
     def _write(self, status: str, reason: str | None, score: float | None) -> None:
         seconds = round(time.monotonic() - self._start, 1)

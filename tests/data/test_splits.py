@@ -34,7 +34,13 @@ def test_a_class_with_one_row_stays_in_train() -> None:
 def test_too_few_rows_are_refused() -> None:
     with pytest.raises(ModelPressError, match="4 rows in 2 classes are too few to draw calibration, validation, test"):
         assign(np.array([0, 1, 1, 0]), SHARES, 0)
-    assert sorted(assign(np.array([0, 1, 1, 0, 1]), SHARES, 0)) == ["calibration", "test", "train", "train", "validation"]
+    assert sorted(assign(np.array([0, 1, 1, 0, 1]), SHARES, 0)) == [
+        "calibration",
+        "test",
+        "train",
+        "train",
+        "validation",
+    ]
 
 
 def test_carve_takes_from_train_only() -> None:

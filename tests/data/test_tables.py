@@ -86,7 +86,9 @@ def test_a_split_column_may_be_ignored_or_have_another_name(write: Write) -> Non
     path = write("a.csv", csv_of(records))
     assert (Table(path, split=None).table()["split"] == "test").sum() == 10
     assert (Table(path, split="part").table()["split"] == "test").sum() == 40
-    with pytest.raises(ModelPressError, match=r"a.csv, column 'split', line 2: split 'x'; allowed: train.*dataset.split=null"):
+    with pytest.raises(
+        ModelPressError, match=r"a.csv, column 'split', line 2: split 'x'; allowed: train.*dataset.split=null"
+    ):
         Table(path).table()
 
 
@@ -102,12 +104,20 @@ def broken(line: int, **change: object) -> str:
         (broken(7, text=""), {}, "a.csv, column 'text': empty at line 7"),
         (broken(7, text="  "), {}, "a.csv, column 'text': empty at line 7"),
         (broken(9, label=""), {}, "a.csv, column 'label': empty at line 9"),
-        (broken(9, label="c3"), {"labels": ["c0", "c1"]}, "column 'label', line 9: label 'c3' is not in dataset.labels"),
+        (
+            broken(9, label="c3"),
+            {"labels": ["c0", "c1"]},
+            "column 'label', line 9: label 'c3' is not in dataset.labels",
+        ),
         (csv_of(rows(40, 1)), {}, "column 'label': every row is 'c0'; a classifier needs two classes"),
         (csv_of(rows(40, 40)), {}, "40 different values in 40 rows are no classes"),
         ("Text,label\na,b\n", {}, r"no column 'text'; columns there: 'Text', 'label'; did you mean dataset.text=Text"),
         ("text,labels\na,b\n", {}, r"no column 'label'; columns there: .*did you mean dataset.label=labels\?"),
-        ("text,label\na,b\n", {"text_pair": "other", "label": "y"}, "no column 'other', 'y'.*choose with dataset.text_pair=<"),
+        (
+            "text,label\na,b\n",
+            {"text_pair": "other", "label": "y"},
+            "no column 'other', 'y'.*choose with dataset.text_pair=<",
+        ),
         (csv_of(rows(4)), {}, "4 rows in 2 classes are too few"),
         (csv_of([{**r, "split": "train"} for r in rows(40)]), {}, "no row is marked 'test'"),
     ],
@@ -135,8 +145,13 @@ def test_labels_must_be_two_different_names(labels: list[object]) -> None:
         Table("a.csv", labels=labels)
 
 
+def test_the_delimiter_may_be_spelt_tab(write: Write) -> None:
+    path = write("a.csv", csv_of(rows(60)).replace(",", "\t"))
+    assert len(Table(path, delimiter="tab").table()) == 60
+
+
 def test_delimiter_must_be_one_character() -> None:
-    with pytest.raises(ModelPressError, match="dataset.delimiter is '--'"):
+    with pytest.raises(ModelPressError, match=r"dataset.delimiter is '--'"):
         Table("a.csv", delimiter="--")
 
 

@@ -65,7 +65,7 @@ def test_the_fingerprint_follows_the_file(tokenizer_folder: Path, tmp_path: Path
 
 
 def test_folders_without_a_usable_tokenizer(tokenizer_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelPressError, match="no tokenizer.json in"):
+    with pytest.raises(ModelPressError, match=r"no tokenizer.json in"):
         TextTokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelPressError, match="is not a tokenizer file"):

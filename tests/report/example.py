@@ -168,8 +168,8 @@ def example_report(lost: int = 58, won: int = 60, *, control: bool = True) -> tu
         },
         lineage=[
             {"stage": "finetune", "model": "minilm", "key": "9b1c2d3e4f5a", "seconds": 164.0, "cached": True},
-            {"stage": "distill", "model": "tinybert", "key": "77aa10c4d2e9", "parent": "9b1c2d3e4f5a", "seconds": 236.0},
-            {"stage": "control", "model": "tinybert", "key": "c0ffee001122", "parent": "9b1c2d3e4f5a", "seconds": 141.0},
+            {"stage": "distill", "model": "tinybert", "key": "77aa10c4d2e9", "parent": "9b1c2d3e4f5a", "seconds": 236},
+            {"stage": "control", "model": "tinybert", "key": "c0ffee001122", "parent": "9b1c2d3e4f5a", "seconds": 141},
         ],
         seconds={"finetune": 164.0, "distill": 236.0, "control": 141.0, "press": 22.0, "benchmark": 118.0},
     )
@@ -201,7 +201,7 @@ def example_extras(entries: list[Evidence]) -> Extras:
         ],
         traces={e.row.id: [value for batch in e.rounds for value in batch] for e in entries if e.rounds},
         diagnostics=[
-            {"name": "agreement on train", "value": 0.971, "meaning": "The student follows its teacher: no underfitting."},
+            {"name": "agreement on train", "value": 0.971, "meaning": "The student follows its teacher."},
             {
                 "name": "agreement where the teacher is wrong",
                 "value": 0.62,

@@ -40,6 +40,9 @@ class Settings:
     """How long and how often; the values live in ``conf/benchmark/*.yaml``."""
 
     name: str
+    minutes: float  # about how long nine engines take, for `modelpress plan`
+    shapes: Sequence[str]  # 1x128: that many real tokens; data: the dataset's own lengths
+    requests: int  # different inputs per shape
     rounds: int  # even: each order is followed by its reverse
     block_ms: float  # a block lasts this long AND answers block_queries, but never longer than block_limit_ms
     block_queries: int

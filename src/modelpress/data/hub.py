@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
+log = logging.getLogger(__name__)
+
 UNLABELLED = -1  # how the hub marks the hidden labels of a test split
 
 
@@ -109,18 +112,26 @@ class HubDataset(TextDataset):
         rows.columns = {column: list(split[column]) for column in wanted.values() if column is not None}
         feature = split.features[self.label]
         if hasattr(feature, "names"):
-            rows.columns[self.label] = [
-                self._name_of(name, feature.names, v, r) for r, v in enumerate(rows.columns[self.label])
-            ]
-        return rows
+            rows.columns[self.label] = [_class_of(feature.names, value) for value in rows.columns[self.label]]
+        return self._usable(rows, name)
 
-    def _name_of(self, split: str, names: list[str], value: int | None, row: int) -> str | None:
-        if value == UNLABELLED:
+    def _usable(self, rows: Rows, split: str) -> Rows:
+        """Without the rows that lack a text or a label: a user cannot mend a dataset of the hub."""
+        if all(label is None for label in rows.columns[self.label]):
             raise ModelPressError(
-                f"{self._where(split)}, row {row + 1}: unlabelled (-1), as hidden test splits are; choose another one, "
-                "e.g. dataset.test_split=validation"
+                f"{self._where(split)} is unlabelled, as hidden test splits are; choose another one, e.g. "
+                "dataset.test_split=validation"
             )
-        return None if value is None else names[value]
+        full = [
+            row for row, values in enumerate(zip(*rows.columns.values(), strict=True)) if not any(map(_blank, values))
+        ]
+        if len(full) == len(rows.places):
+            return rows
+        log.warning(
+            "%s: %d rows lack a text or a label and are left out", self._where(split), len(rows.places) - len(full)
+        )
+        kept = {name: [values[row] for row in full] for name, values in rows.columns.items()}
+        return Rows(kept, [rows.places[row] for row in full], rows.unit)
 
     def _set_labels(self, parts: Mapping[str, Rows], train: datasets.Dataset) -> None:
         feature = train.features[self.label]
@@ -148,6 +159,14 @@ class HubDataset(TextDataset):
 
     def _where(self, split: str) -> Path:
         return Path(f"{Path(self.path).name}[{split}]")
+
+
+def _class_of(names: list[str], value: int | None) -> str | None:
+    return None if value is None or value == UNLABELLED else names[value]
+
+
+def _blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def choose_splits(path: str, there: list[str], asked: Mapping[str, str | None]) -> dict[str, str]:

@@ -143,8 +143,8 @@ def _check_header(file: Path, header: list[str], delimiter: str) -> None:
     other = next((d for d in ",;\t|" if d != delimiter and d in header[0]), None) if len(header) == 1 else None
     if other is not None:
         raise ModelPressError(
-            f"{file.name}, line 1: one column, {header[0]!r}; its fields seem to be separated by {other!r}: "
-            f"set dataset.delimiter={other!r}"
+            f"{file.name}, line 1: one column, {header[0]!r}; its fields seem to be separated by {other!r}: set "
+            + ("dataset.delimiter=tab" if other == "\t" else f"\"dataset.delimiter='{other}'\"")
         )
 
 

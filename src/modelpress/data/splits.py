@@ -26,8 +26,8 @@ def assign(labels: NDArray[np.int64], shares: Mapping[str, float], seed: int) ->
     classes = len(np.unique(labels))
     if counts and len(labels) < classes + sum(counts.values()):
         raise ModelPressError(
-            f"{len(labels)} rows in {classes} classes are too few to draw {', '.join(counts)} from and keep a row of every "
-            "class for training; give more rows, or your own split column"
+            f"{len(labels)} rows in {classes} classes are too few to draw {', '.join(counts)} from and keep a row of "
+            "every class for training; give more rows, or your own split column"
         )
     for name, count in counts.items():
         rest = np.flatnonzero(splits == "train")

@@ -62,14 +62,14 @@ class Table(TextDataset):
         self.path, self.format = path, format
         self.text, self.text_pair, self.label, self.split_column = text, text_pair, label, split
         self.split_seed = split_seed
-        self.encoding, self.delimiter, self.quote = encoding, delimiter, quote
+        self.encoding, self.delimiter, self.quote = encoding, "\t" if delimiter == "tab" else delimiter, quote
         self._given_labels = columns.explicit_labels(labels)
         self._labels: list[str] | None = self._given_labels
         self._splitting = ""
         for option in ("delimiter", "quote"):
             value = getattr(self, option)
             if value is not None and len(value) != 1:
-                raise ModelPressError(f"dataset.{option} is {value!r}; allowed: one character, or null")
+                raise ModelPressError(f"dataset.{option} is {value!r}; allowed: one character, `tab` or null")
 
     @property
     def labels(self) -> list[str]:

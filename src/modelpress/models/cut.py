@@ -86,9 +86,10 @@ def cut_channels(weights: Weights, layers: int, width: int) -> Weights:
         for name in WRITERS:
             for part in ("weight", "bias"):
                 cut[f"layers.{i}.{name}.{part}"] = cut[f"layers.{i}.{name}.{part}"][kept]
+    units = top(energy(weights["head.weight"].T), width) if KNOBS.get("pool",1)==1 else top(energy(weights["head.weight"].T)*energy(weights["pool.weight"]* input_gain(weights, f"layers.{layers-1}.norm2")), width)
     for name in ("weight", "bias"):
-        cut[f"pool.{name}"] = cut[f"pool.{name}"][kept]
-    cut["head.weight"] = weights["head.weight"][:, kept]
+        cut[f"pool.{name}"] = cut[f"pool.{name}"][units]
+    cut["head.weight"] = weights["head.weight"][:, units]
     return cut | _norms(weights, layers, kept)
 
 def _norms(weights: Weights, layers: int, kept: Tensor) -> Weights:

@@ -13,7 +13,6 @@ from modelpress.report.numbers import NULL, fixed, latency_text, points_text, ra
 from modelpress.report.record import Report, Row
 from modelpress.report.sections import sections
 
-
 PRINTED = ("metric", "metric_drop", "speedup", "speedup_best", "p50", "p95", "size_mb", "status", "verdict")
 
 
@@ -126,9 +125,11 @@ def _kind(row: Row) -> tuple[str, ...]:
 
 
 def diagnostics_table(diagnostics: Sequence[Mapping[str, Any]]) -> str:
-    """Name, value and meaning of every diagnostic."""
-    body = [[escape(str(d["name"])), _value(d["value"]), escape(str(d["meaning"]))] for d in diagnostics]
-    return table(["diagnostic", "value", "what it means"], body)
+    """Name, value and meaning of every diagnostic, and its stage where it names one."""
+    keys = [key for key in ("stage", "name", "value", "meaning") if any(key in entry for entry in diagnostics)]
+    titles = {"name": "diagnostic", "meaning": "what it means"}
+    body = [[_value(entry.get(key)) for key in keys] for entry in diagnostics]
+    return table([titles.get(key, key) for key in keys], body)
 
 
 def _value(value: object) -> str:
@@ -159,10 +160,8 @@ def facts_table(facts: Mapping[str, Any]) -> str:
 
 
 def seconds_table(seconds: Mapping[str, float]) -> str:
-    """Where the time went."""
-    total = sum(seconds.values()) or 1.0
-    body = [[escape(name), fixed(value, 1), f"{100 * value / total:.0f}"] for name, value in seconds.items()]
-    return table(["part", "seconds", "%"], body)
+    """Where the time went; a part taken from the store shows what it cost when it was made."""
+    return table(["part", "seconds"], [[escape(name), fixed(value, 1)] for name, value in seconds.items()])
 
 
 def _flat(prefix: str, facts: Mapping[str, Any]) -> list[tuple[str, Any]]:

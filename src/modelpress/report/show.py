@@ -50,4 +50,3 @@ def _in_folder(folder: Path) -> Path:
     status = folder / "status.json"
     hint = f" {status} says how far the run came." if status.is_file() else ""
     raise ModelPressError(f"{folder} has no report.json: the run did not finish.{hint}")
-

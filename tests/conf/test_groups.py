@@ -1,0 +1,144 @@
+"""conf/ itself: every option of every group composes and binds to real code, every experiment passes ``check``."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from modelpress.check import inspect
+from modelpress.check_nodes import MISSING, node_faults, trainer_faults
+from modelpress.config import STAGE_PARTS, compose, conf_dir
+
+FILES = sorted(path for path in conf_dir().rglob("*.yaml") if path.parts[len(conf_dir().parts)] != "local")
+OPTIONS = [
+    (path.parent.name, path.stem)
+    for path in FILES
+    if path.parent.parent == conf_dir() and path.parent.name not in ("hydra", "local")
+]
+GROUPS = {
+    "model",
+    "technique",
+    "dataset",
+    "hardware",
+    "engine",
+    "trainer",
+    "callbacks",
+    "logger",
+    "experiment",
+    "sweep",
+}
+# Groups whose options make a node at the group's own key.
+MOUNTED = ("dataset", "model", "hardware", "benchmark", "trainer")
+
+
+def _ids(options: list[tuple[str, str]]) -> list[str]:
+    return [f"{group}={option}" for group, option in options]
+
+
+def _plain(*overrides: str) -> dict[str, Any]:
+    config: Any = OmegaConf.to_container(compose(overrides), resolve=True, throw_on_missing=False)
+    return dict(config)
+
+
+def test_the_groups_of_the_design_are_there() -> None:
+    assert {group for group, _ in OPTIONS} >= GROUPS | {"benchmark"}
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=_ids(OPTIONS))
+def test_every_option_composes_and_binds(group: str, option: str) -> None:
+    config = _plain(f"{group}={option}")
+    faults = [*node_faults(config), *trainer_faults(config)]
+    assert [fault for fault in faults if not fault.startswith("model is none")] == []
+    if group in MOUNTED and option != "none":
+        assert config[group]
+
+
+MODELS = [option for group, option in OPTIONS if group == "model"]
+
+
+@pytest.mark.parametrize("option", MODELS)
+def test_every_model_can_teach(option: str) -> None:
+    config = _plain(f"model@teacher={option}")
+    own = _plain(f"model={option}")["model"]
+    assert config["teacher"] == own
+    assert config["model"]["name"] == "tinybert"
+
+
+TECHNIQUES = [option for group, option in OPTIONS if group == "technique"]
+
+
+@pytest.mark.parametrize("option", TECHNIQUES)
+def test_every_technique_has_four_parts_and_its_address(option: str) -> None:
+    path = conf_dir() / "technique" / f"{option}.yaml"
+    assert path.read_text().splitlines()[0] == f"# @package technique.{option}"
+    stage = _plain(f"technique={option}")["technique"][option]
+    assert list(stage) == list(STAGE_PARTS)
+    assert MISSING not in stage.values()
+    assert list(yaml.safe_load(path.read_text())) == list(STAGE_PARTS)
+
+
+def test_any_two_techniques_make_a_pipeline() -> None:
+    for first, second in pairwise(TECHNIQUES):
+        assert list(_plain(f"technique=[{second},{first}]")["technique"]) == [second, first]
+
+
+ENGINES = [option for group, option in OPTIONS if group == "engine"]
+
+
+@pytest.mark.parametrize("option", ENGINES)
+def test_every_engine_has_its_address(option: str) -> None:
+    assert list(_plain(f"engine=[{option}]")["engine"]) == [option]
+
+
+def test_all_engines_together() -> None:
+    assert list(_plain(f"engine=[{','.join(ENGINES)}]")["engine"]) == ENGINES
+
+
+EXPERIMENTS = [option for group, option in OPTIONS if group == "experiment"]
+
+
+@pytest.mark.parametrize("option", EXPERIMENTS)
+def test_every_experiment_passes_check(option: str) -> None:
+    cfg = compose([f"experiment={option}"])
+    assert inspect(cfg) == ([], [])
+    assert cfg.name == option
+
+
+@pytest.mark.parametrize("option", EXPERIMENTS)
+@pytest.mark.parametrize("override", ["model=tinybert6", "seed=9", "dataset=reviews", "trainer=tiny"])
+def test_the_command_line_wins_over_experiments(option: str, override: str) -> None:
+    group, _, value = override.partition("=")
+    cfg = compose([f"experiment={option}", override])
+    expected = {"model": cfg.model.name, "seed": str(cfg.seed), "dataset": cfg.dataset.name}.get(group, "tiny")
+    assert expected == value
+    assert cfg.trainer.limit_train_batches == 4 or group != "trainer"
+
+
+SWEEPS = [option for group, option in OPTIONS if group == "sweep" and option != "none"]
+
+
+@pytest.mark.parametrize("option", SWEEPS)
+def test_every_sweep_names_keys_that_exist(option: str) -> None:
+    text = yaml.safe_load((conf_dir() / "sweep" / f"{option}.yaml").read_text())
+    assert text["hydra"]["mode"] == "MULTIRUN"
+    for key, values in text["hydra"]["sweeper"]["params"].items():
+        for value in str(values).split(","):
+            assert OmegaConf.select(compose([f"{key}={value}"]), key) is not None
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(conf_dir())) for path in FILES])
+def test_every_file_says_what_it_is_for(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    header = lines[1] if lines[0].startswith("# @package") else lines[0]
+    assert header.startswith("# ")
+    assert not any("\t" in line for line in lines)
+    assert path.stem == path.stem.lower().replace("-", "_")
+
+
+def test_resolving_never_needs_a_running_hydra() -> None:
+    assert OmegaConf.to_container(compose(["logger=wandb"]), resolve=True, throw_on_missing=True)
