@@ -221,6 +221,13 @@ def test_bf16_without_instructions_is_a_warning(able: bool, count: int, monkeypa
     assert (faults, len(warnings)) == ([], count)
 
 
+@pytest.mark.parametrize(("driver", "count"), [("/proc/self/status", 0), ("/nowhere/nvidia", 1)])
+def test_a_gpu_that_is_not_there_is_a_warning(driver: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelpress.check_rules.GPU_DRIVER", (driver,))
+    faults, warnings = inspect(_config("hardware=cuda", "engine=onnxruntime"))
+    assert (faults, len(warnings)) == ([], count)
+
+
 def test_fp16_is_fine_on_a_gpu() -> None:
     assert _faults("hardware=cuda", "engine=onnxruntime", "hardware.precision=16-mixed") == []
 

@@ -97,15 +97,15 @@ def test_stopping(command: Any) -> None:
 
 
 def test_run_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[list[str], str]] = []
+    seen: list[tuple[list[str], str, tuple[str, ...]]] = []
 
-    def launch(arguments: list[str], program: str) -> int:
-        seen.append((arguments, program))
+    def launch(arguments: list[str], program: str, prefix: tuple[str, ...]) -> int:
+        seen.append((arguments, program, prefix))
         return 7
 
     monkeypatch.setattr("modelpress.launch.main", launch)
     assert cli.main(["run", "-m", "seed=1,2", "--help"]) == 7
-    assert seen == [(["-m", "seed=1,2", "--help"], "modelpress run")]
+    assert seen == [(["-m", "seed=1,2", "--help"], "modelpress run", ("run",))]
 
 
 def test_help_imports_nothing() -> None:

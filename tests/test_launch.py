@@ -44,7 +44,8 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], list[dict[str, 
 
         def recorded(cfg: DictConfig, folder: Path, command: str = "") -> float | None:
             full_error = os.environ.get("HYDRA_FULL_ERROR")
-            calls.append({"cfg": cfg, "folder": folder, "command": command, "full_error": full_error})
+            seen = {"cfg": cfg, "folder": folder, "command": command, "full_error": full_error, "argv": sys.argv[1:]}
+            calls.append(seen)
             return run(cfg, folder, command)
 
         monkeypatch.setattr("modelpress.pipeline.run", recorded)
@@ -127,7 +128,9 @@ def test_a_failing_job_does_not_end_a_sweep(pipeline: Any, tmp_path: Path, capsy
 
 def test_a_sweep_that_goes_well(pipeline: Any, capsys: pytest.CaptureFixture[str]) -> None:
     calls = pipeline(lambda cfg, folder, command: None)
-    assert main(["-m", "technique=[distill],[finetune,distill]"]) == 0
+    arguments = ["-m", "technique=[distill],[finetune,distill]"]
+    assert main(arguments, program="modelpress run", prefix=["run"]) == 0
+    assert [call["argv"] for call in calls] == [["run", "technique=[distill]"], ["run", "technique=[finetune,distill]"]]
     assert [list(call["cfg"].technique) for call in calls] == [["distill"], ["finetune", "distill"]]
     assert capsys.readouterr().err == ""
 
@@ -258,6 +261,19 @@ def test_latest_points_to_the_newest_run(tmp_path: Path) -> None:
     assert latest.is_symlink()
     assert latest.resolve() == tmp_path / "outputs" / "name" / "2"
     assert os.readlink(latest) == os.path.join("name", "2")
+
+
+def test_latest_points_to_a_run_anywhere(tmp_path: Path) -> None:
+    job = tmp_path / "multirun" / "now" / "0"
+    job.mkdir(parents=True)
+    point_latest(job)
+    assert (tmp_path / "outputs" / "latest").resolve() == job
+
+
+def test_latest_that_cannot_be_written_is_only_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "outputs").write_text("a file")
+    point_latest(tmp_path)
+    assert "cannot point outputs/latest" in caplog.text
 
 
 def test_latest_never_replaces_a_real_folder(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from modelpress.benchmark.machine import has_bf16
@@ -15,6 +16,7 @@ from modelpress.errors import ModelPressError, one_of
 PRESS = ("last", "all")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 LOGGER_MODES = ("auto", "online", "offline", "disabled")
+GPU_DRIVER = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg")  # the last is WSL's
 MAX_SEED = 2**32 - 1
 
 
@@ -26,7 +28,7 @@ def faults(config: Tree) -> list[str]:
 
 def warnings(config: Tree) -> list[str]:
     """What may be meant, but probably is not."""
-    return [*_idle_teacher(config), *_slow_precision(config)]
+    return [*_idle_teacher(config), *_slow_precision(config), *_absent_gpu(config)]
 
 
 def repeated_stages(overrides: Sequence[str]) -> list[str]:
@@ -131,6 +133,12 @@ def _slow_precision(config: Tree) -> Iterable[str]:
     hardware = config["hardware"]
     if hardware.get("precision") == "bf16-mixed" and hardware.get("accelerator") == "cpu" and not has_bf16():
         yield "hardware.precision is bf16-mixed and this processor has no bf16 instructions: slower than 32-true."
+
+
+def _absent_gpu(config: Tree) -> Iterable[str]:
+    accelerator = config["hardware"].get("accelerator")
+    if accelerator in ("cuda", "gpu") and not any(Path(place).exists() for place in GPU_DRIVER):
+        yield f"hardware.accelerator is {accelerator} and this machine has no NVIDIA driver; hardware=cpu runs here."
 
 
 def _budget(config: Tree) -> Iterable[str]:

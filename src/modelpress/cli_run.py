@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     """``modelpress run``: every argument goes to Hydra."""
     from modelpress.launch import main as launch
 
-    return launch(arguments, program=PROGRAM)
+    return launch(arguments, program=PROGRAM, prefix=("run",))
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -31,7 +31,7 @@ def history(store: Store) -> list[Entry]:
 def _similar(entry: Entry, job: Job, stage: Stage) -> bool:
     spec = entry.inputs["stage"]
     same = (entry.inputs["model"], entry.inputs["precision"], entry.inputs["dataset"]["fingerprint"])
-    wanted = (stage.model, job.precision, job.dataset.fingerprint())
+    wanted = (stage.recipe.fingerprint(), job.precision, job.dataset.fingerprint())
     return bool(spec and stage.spec and entry.name == stage.title and same == wanted and _trainer(spec) == _trainer(stage.spec))
 
 

@@ -38,7 +38,7 @@ def graph(job: Job) -> Graph:
 
 
 def _techniques(job: Job, teacher: Stage | None) -> list[Stage]:
-    recipe, model = job.recipe("model"), job.config["model"]
+    recipe, model = job.recipe("model").resolve(teacher.recipe if teacher else None), job.config["model"]
     specs = {name: merged(job, spec) for name, spec in job.config["technique"].items()}
     first = next(iter(specs.values()))
     role = "candidate" if teacher else "baseline"
@@ -46,7 +46,7 @@ def _techniques(job: Job, teacher: Stage | None) -> list[Stage]:
     stages = [parent] if parent else []
     for name, spec in specs.items():
         taught_by = _teacher_of(spec, teacher, parent)
-        if parent is None and model["init"] == "teacher":
+        if parent is None and recipe.init == "teacher":
             taught_by = teacher
         role = "baseline" if not stages and teacher is None else "candidate"
         parent = Stage(name, role, recipe, model, spec, parent, taught_by)
@@ -68,7 +68,7 @@ def _trained(job: Job, key: str, recipe: Recipe, role: str, teacher: Stage | Non
     """The model at ``key``, fine-tuned for the dataset unless its checkpoint already is."""
     model = job.config[key]
     spec = None if recipe.is_trained(job.dataset.labels) else merged(job, job.config["finetune"])
-    start = teacher if model["init"] == "teacher" else None
+    start = teacher if recipe.init == "teacher" else None
     return Stage("finetune" if spec else "adopt", role, recipe, model, spec, None, start)
 
 

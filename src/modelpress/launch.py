@@ -1,7 +1,7 @@
 """The wrapper around ``hydra.main`` used by run.py and ``modelpress run``: every failure ends in a short message.
 
 Each job leaves a ``status.json`` in its folder. A failing job does not end a sweep: the others go on, and the summary
-at the end names it. ``HYDRA_FULL_ERROR=1`` shows tracebacks; without it those of bugs are in the run folder's ``error.txt``.
+at the end names it. Tracebacks of bugs go to the run folder's ``error.txt``; ``HYDRA_FULL_ERROR=1`` shows them all.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ class _Launch:
     """What one command line started. Hydra offers a task function no other way to tell its caller anything."""
 
     program = "python run.py"
+    prefix: tuple[str, ...] = ()
     folder: Path | None = None
     is_sweep = False
     failed: dict[Path, str] = {}  # noqa: RUF012
     interrupted = False
 
     @classmethod
-    def begin(cls, program: str) -> None:
-        cls.program, cls.folder, cls.is_sweep, cls.failed, cls.interrupted = program, None, False, {}, False
+    def begin(cls, program: str, prefix: Sequence[str]) -> None:
+        cls.program, cls.prefix = program, tuple(prefix)
+        cls.folder, cls.is_sweep, cls.failed, cls.interrupted = None, False, {}, False
 
 
 class RunFolder(Callback):
@@ -51,12 +53,15 @@ class RunFolder(Callback):
         _Launch.folder, _Launch.is_sweep = Path(str(config.hydra.sweep.dir)), True
 
 
-def main(argv: Sequence[str] | None = None, program: str = "python run.py") -> int:
-    """Run what a command line asks for and return its exit code: 0, 1 (failed), 2 (unknown flag) or 130 (stopped)."""
+def main(argv: Sequence[str] | None = None, program: str = "python run.py", prefix: Sequence[str] = ()) -> int:
+    """Run what a command line asks for and return its exit code: 0, 1 (failed), 2 (unknown flag) or 130 (stopped).
+
+    ``program`` is how messages spell this command; ``prefix`` are the words between ``sys.argv[0]`` and ``argv``.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     full_error = os.environ.get(FULL_ERROR) == "1"
     logging.raiseExceptions = full_error  # a full disk must not print one traceback per log line
-    _Launch.begin(program)
+    _Launch.begin(program, prefix)
     try:
         with _arguments(arguments), _environment({FULL_ERROR: "1"}):  # so that Hydra raises instead of printing
             _hydra()
@@ -87,10 +92,15 @@ def job(cfg: Any) -> float:
 
     state = HydraConfig.get()
     folder = Path(state.runtime.output_dir)
-    command = _command(state)
+    own = _own_arguments(state)
+    command = f"{_Launch.program} {shlex.join(own)}".strip()
     status = Status(folder, command)
     try:
-        with _environment({FULL_ERROR: None} if not logging.raiseExceptions else {}):
+        # Lightning starts the other ranks of a distributed job with sys.argv; a job of a sweep is only one of its runs.
+        with (
+            _arguments([*_Launch.prefix, *own]),
+            _environment({FULL_ERROR: None} if not logging.raiseExceptions else {}),
+        ):
             score = _checked_run(cfg, list(state.overrides.task), folder, command)
     except (KeyboardInterrupt, SystemExit) as stop:
         # Lightning turns Ctrl-C into SystemExit.
@@ -127,8 +137,8 @@ def _failed(status: Status, folder: Path, error: Exception) -> float:
     return float("nan")
 
 
-def _command(state: Any) -> str:
-    """The shell command of one job: what a user types to get this job again."""
+def _own_arguments(state: Any) -> list[str]:
+    """What a user types after the program to get this job again, also if it was one of a sweep."""
     from hydra._internal.utils import get_args_parser
 
     flags: list[str] = []
@@ -136,8 +146,8 @@ def _command(state: Any) -> str:
     for flag in ("config_path", "config_name", "config_dir"):
         if getattr(given, flag) is not None:
             flags += [f"--{flag.replace('_', '-')}", str(getattr(given, flag))]
-    own = [override for override in state.overrides.hydra if not override.startswith("hydra.mode=")]
-    return " ".join([_Launch.program, shlex.join([*flags, *state.overrides.task, *own])]).strip()
+    hydras = [override for override in state.overrides.hydra if not override.startswith("hydra.mode=")]
+    return [*flags, *state.overrides.task, *hydras]
 
 
 def _summary() -> int:
@@ -183,7 +193,7 @@ def _print(text: str) -> None:
 def _arguments(arguments: Sequence[str]) -> Iterator[None]:
     """``hydra.main`` reads ``sys.argv``."""
     before = sys.argv
-    sys.argv = [_Launch.program, *arguments]
+    sys.argv = [before[0], *arguments]
     try:
         yield
     finally:
@@ -209,12 +219,19 @@ def _set(values: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def point_latest(run_folder: Path, link: Path | None = None) -> None:
-    """Let ``outputs/latest`` point to ``run_folder`` (``outputs/<name>/<time>``), atomically."""
-    link = link or run_folder.parent.parent / "latest"
+def point_latest(run_folder: Path, link: Path = Path("outputs/latest")) -> None:
+    """Let ``link`` point to the newest run, wherever its folder lies; atomically.
+
+    A place that cannot be written is logged, since the run itself is complete. Raises :class:`ModelPressError` if a
+    real folder has the link's name.
+    """
     if link.exists() and not link.is_symlink():
         raise ModelPressError(f"{link} is a folder of its own, so it cannot point to {run_folder}. Rename it.")
     temporary = link.with_name(f".latest-{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(run_folder, link.parent), target_is_directory=True)
-    temporary.replace(link)
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(run_folder, link.parent), target_is_directory=True)
+        temporary.replace(link)
+    except OSError as error:
+        log.warning("cannot point %s to %s: %s", link, run_folder, error.strerror)

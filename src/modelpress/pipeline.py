@@ -60,7 +60,7 @@ def train_all(job: Job, network: Graph, tracking: Any) -> dict[Stage, Entry]:
         def compute(folder: Path, stage: Stage = stage) -> None:
             from modelpress.training import Arm, train
 
-            train(Arm(job, stage, folder, done, tracking.loggers(stage.name)))
+            train(Arm(job, stage, folder, done, tracking.loggers(stage.title)))
 
         done[stage] = job.store.obtain(request(job, stage, done), compute)
     return done
@@ -70,7 +70,7 @@ def test_and_press(job: Job, network: Graph, done: dict[Stage, Entry], pressing:
     """Trainer.test of the last stage; the callbacks press, benchmark and report at its end."""
     from modelpress.training import Arm, test
 
-    test(Arm(job, network.last, job.folder, done, tracking.loggers(network.last.name)), pressing)
+    test(Arm(job, network.last, job.folder, done, tracking.loggers(network.last.title)), pressing)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Stage:
     @property
     def starts_from_teacher(self) -> bool:
         """Whether the network is cut out of its teacher (and not loaded from a checkpoint or a parent)."""
-        return self.parent is None and self.model["init"] == "teacher"
+        return self.parent is None and self.recipe.init == "teacher"
 
     def sources_of(self) -> tuple[Stage, ...]:
         """The stages that must be finished first."""
@@ -77,8 +77,7 @@ def request(job: Job, stage: Stage, done: dict[Stage, Entry]) -> Request:
         return done[of].digest_of(WEIGHTS) if of is not None else None
 
     inputs = {
-        "model": stage.model,
-        "recipe": stage.recipe.fingerprint(),
+        "model": stage.recipe.fingerprint(),
         "parent": weights(stage.parent),
         "teacher": weights(stage.teacher),
         "stage": stage.spec,

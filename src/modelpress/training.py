@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from modelpress.pressing import Pressing
 
 log = logging.getLogger(__name__)
+for _chatty in ("lightning.pytorch", "lightning.fabric"):  # one line per Trainer about every default it was given
+    logging.getLogger(_chatty).setLevel(logging.WARNING)
 
 
 @dataclass
@@ -69,7 +71,7 @@ def train(arm: Arm) -> None:
         return
     data = arm.datamodule()
     technique = _technique(arm, model, teacher if arm.stage.needs_teacher else None, data)
-    trainer = make_trainer(arm)
+    trainer = make_trainer(arm, batches=len(data.train_dataloader()))
     with shared(f"training {arm.stage.title}"), interruptible(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # that is resuming
         trainer.fit(technique, datamodule=data, ckpt_path=_resume_from(arm.folder), weights_only=True)
@@ -95,7 +97,7 @@ def _technique(arm: Arm, model: Model, teacher: Model | None, data: LightningDat
     objective: Objective = build(spec["objective"], f"technique.{arm.stage.name}.objective")
     reshaped = transform.prepare(model, model.example())
     assert isinstance(reshaped, Model)
-    objective.bind(reshaped, teacher)
+    objective.bind(reshaped.train(), teacher)  # from_pretrained leaves evaluation mode, and Lightning respects it
     frozen = _teacher(arm, teacher, objective, data) if teacher is not None else None
     optimizer = OptimizerConfig(**spec["optimizer"])
     return Technique(
@@ -121,10 +123,11 @@ def _teacher(arm: Arm, model: Model, objective: Objective, data: Any) -> Teacher
     return frozen
 
 
-def make_trainer(arm: Arm) -> Trainer:
+def make_trainer(arm: Arm, *, batches: int) -> Trainer:
     """Lightning's Trainer from ``trainer`` (shared values and the technique's own) and ``hardware``."""
     assert arm.stage.spec is not None
     options = {key: value for key, value in arm.stage.spec["trainer"].items() if key not in OWN_TRAINER_KEYS}
+    options["log_every_n_steps"] = min(options["log_every_n_steps"], _limited(options["limit_train_batches"], batches))
     hardware = arm.job.hardware
     return Trainer(
         accelerator=hardware.accelerator,
@@ -137,6 +140,11 @@ def make_trainer(arm: Arm) -> Trainer:
         enable_model_summary=False,
         **options,
     )
+
+
+def _limited(limit: int | float, batches: int) -> int:
+    """How many of ``batches`` Lightning's ``limit_train_batches`` leaves, at least one."""
+    return max(1, min(limit, batches) if isinstance(limit, int) else int(limit * batches))
 
 
 def _callbacks(arm: Arm) -> list[Callback]:

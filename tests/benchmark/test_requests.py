@@ -32,6 +32,12 @@ def test_without_lengths_the_whole_row_is_sent(fixed: Path) -> None:
     items = requests.read(fixed)
     assert items.item(3)["input_ids"].shape == (1, 16)
     np.testing.assert_array_equal(items.sorted_by_length(), np.arange(12))
+    assert items.one_of_each_length().tolist() == [0]
+
+
+def test_one_of_each_length() -> None:
+    items = requests.Requests({"ids": np.zeros((5, 9))}, np.array([7, 3, 7, 9, 3]))
+    assert items.one_of_each_length().tolist() == [1, 0, 3]
 
 
 def test_batches_cover_all_items_once_with_little_padding(ragged: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -70,4 +71,4 @@ def test_each_reason_states_its_bound(rounds: list[list[float]], share: float, c
     strict = settings(max_foreign_share=0.05, max_round_cov=0.1, max_drift=0.1, warm_tolerance=0.05)
     reason = instability(rounds, share, converged, strict)
     assert reason is not None
-    assert __import__("re").search(why, reason)
+    assert re.search(why, reason)

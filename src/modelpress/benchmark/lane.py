@@ -60,7 +60,9 @@ class Lane:
 
     def block(self, number: int, position: int) -> None:
         """One block of every shape (their order alternates), between SIGCONT and SIGSTOP."""
-        with self._guard():
+        with self._guard() as running:
+            if not running:
+                return
             shapes = list(self.traces)
             for shape in shapes if number % 2 == 0 else shapes[::-1]:
                 self._block(shape, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -86,7 +87,8 @@ class WorkerProcess:
         self._signal(signal.SIGKILL)
         self.process.wait()
         if self.process.stdin is not None:
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # a command that a dead worker never read
+                self.process.stdin.close()
         if self.reader >= 0:
             os.close(self.reader)
             self.reader = -1

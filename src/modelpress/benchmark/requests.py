@@ -42,6 +42,10 @@ class Requests:
         """Item indices from short to long; without ``lengths`` the file's order."""
         return np.arange(len(self)) if self.lengths is None else np.argsort(self.lengths, kind="stable")
 
+    def one_of_each_length(self) -> NDArray[np.int64]:
+        """The first item of every different length, from short to long; without ``lengths`` item 0 alone."""
+        return np.zeros(1, np.int64) if self.lengths is None else np.unique(self.lengths, return_index=True)[1]
+
     def even_order(self) -> NDArray[np.int64]:
         """An order in which every stretch has nearly the length histogram of the whole.
 

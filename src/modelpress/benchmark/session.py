@@ -67,7 +67,7 @@ class Settings:
         """Raise ModelPressError for values that cannot work."""
         if self.rounds < 2 or self.rounds % 2:
             raise ModelPressError(f"benchmark.rounds is {self.rounds}; it must be even and at least 2 (A B B A).")
-        for name in ("block_queries", "throughput_batch", "evaluate_batch", "cold_starts", "resamples"):
+        for name in ("requests", "block_queries", "throughput_batch", "evaluate_batch", "cold_starts", "resamples"):
             if getattr(self, name) < 1:
                 raise ModelPressError(f"benchmark.{name} is {getattr(self, name)}; it must be at least 1.")
         positive = ("block_ms", "block_limit_ms", "warm_window_ms", "warm_limit_ms", "throughput_s", "timeout_s")

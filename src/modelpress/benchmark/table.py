@@ -29,7 +29,9 @@ def show(session: Session, console: Console | None = None) -> None:
     for row in rows:
         table.add_row(*(row[index] for index in kept))
     out = console or Console()
-    out.print(table, width=None if out.is_terminal else WIDTH, crop=False)
+    if console is None and not out.is_terminal:
+        out = Console(width=WIDTH)
+    out.print(table)
     for note in notes(session):
         out.print(note, highlight=False, soft_wrap=not out.is_terminal)
 

@@ -64,8 +64,14 @@ class Worker:
         }
 
     def warm(self, shape: str, window_ms: float, min_ms: float, limit_ms: float, tolerance: float) -> Answer:
-        """Run until ``min_ms`` have passed and the medians of the last 3 windows agree within ``tolerance``."""
-        start, medians, count = time.monotonic(), [], 0
+        """Run until ``min_ms`` have passed and the medians of the last 3 windows agree within ``tolerance``.
+
+        Every length is met once before: runtimes prepare kernels per shape, and a first run must not be counted.
+        """
+        new_shapes = [self._once(shape, index) for index in self.requests[shape].one_of_each_length()]
+        first = {"shapes": len(new_shapes), "new_shape_ms": float(np.median(new_shapes))}
+        medians: list[float] = []
+        start, count = time.monotonic(), 0
         while True:
             times = self._timed(shape, 0, window_ms, 3, limit_ms)
             medians.append(float(np.median(times)))
@@ -73,7 +79,8 @@ class Worker:
             last, elapsed_ms = medians[-3:], 1e3 * (time.monotonic() - start)
             settled = len(last) == 3 and max(last) <= (1.0 + tolerance) * min(last)
             if (settled and elapsed_ms >= min_ms) or elapsed_ms >= limit_ms:
-                return {"converged": settled, "ms": elapsed_ms, "queries": count, "medians_ms": medians}
+                facts = {"converged": settled, "ms": elapsed_ms, "queries": count, "medians_ms": medians}
+                return first | facts
 
     def block(
         self, shape: str, start: int, min_ms: float, min_queries: int, limit_ms: float, rewarm_ms: float
@@ -120,6 +127,12 @@ class Worker:
             raise RuntimeError("no plan is open")
         return self.session
 
+    def _once(self, shape: str, index: int) -> float:
+        inputs = self.requests[shape].item(index)
+        before = time.perf_counter_ns()
+        self._opened().run(inputs)
+        return (time.perf_counter_ns() - before) / 1e6
+
     def _timed(self, shape: str, start: int, min_ms: float, min_queries: int, limit_ms: float) -> list[float]:
         run, items = self._opened().run, self.requests[shape]
         order, clock = items.even_order(), time.perf_counter_ns
@@ -140,8 +153,8 @@ class Worker:
         batches = [inputs for _, inputs in items.batches(min(batch, len(items)))]
         sizes = [len(next(iter(inputs.values()))) for inputs in batches]
         order = np.argsort((np.arange(len(batches)) + 0.5) * requests.GOLDEN % 1.0)
-        for index in order[:2]:
-            run(batches[index])
+        for inputs in {tuple(map(np.shape, inputs.values())): inputs for inputs in batches}.values():
+            run(inputs)  # each shape once, as in warm
         done, count, begin = 0, 0, time.monotonic()
         while (spent := time.monotonic() - begin) < min_s or count < 2:
             index = order[count % len(order)]

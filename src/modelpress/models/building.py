@@ -36,7 +36,7 @@ def build(
         elif recipe.init == "random":
             network = _from_config(_own_config(recipe, preprocessor, teacher), labels)
         else:
-            network = _from_teacher(recipe, labels, preprocessor, teacher)
+            network = _from_teacher(recipe, labels, preprocessor, teacher, seed)
         return TextClassifier(network, labels, preprocessor, trust_remote_code=recipe.trust_remote_code)
 
 
@@ -122,13 +122,15 @@ def _from_config(config: PreTrainedConfig, labels: list[str]) -> PreTrainedModel
     return _named(network.float(), labels)
 
 
-def _from_teacher(recipe: TextModel, labels: list[str], preprocessor: Path, teacher: Model | None) -> PreTrainedModel:
+def _from_teacher(
+    recipe: TextModel, labels: list[str], preprocessor: Path, teacher: Model | None, seed: int
+) -> PreTrainedModel:
     if not isinstance(teacher, TextClassifier):
         raise ModelPressError(f"model {recipe.name!r} has init=teacher: it needs a text classifier as its teacher.")
     student = _from_config(_own_config(recipe, preprocessor, teacher), labels)
     chosen = arch.layer_map(recipe.layer_map, student.config.num_hidden_layers, teacher.num_layers)
     ours, theirs = parameter_count(student), parameter_count(teacher)
-    initialise(student, teacher.network, chosen)
+    initialise(student, teacher.network, chosen, seed=seed, frame=_frame(preprocessor))
     if ours >= theirs:
         raise ModelPressError(
             f"The student {recipe.name!r} has {ours:,} parameters and its teacher {theirs:,}: a student must be smaller. "
@@ -137,6 +139,13 @@ def _from_teacher(recipe: TextModel, labels: list[str], preprocessor: Path, teac
     if teacher.labels != labels:
         _reorder_head(student, teacher.labels, labels)
     return student
+
+
+def _frame(preprocessor: Path) -> tuple[int, int] | None:
+    """Ids of the tokens around a sentence, as [CLS] and [SEP]."""
+    tokenizer = open_tokenizer(preprocessor)
+    ends = (tokenizer.cls_token_id, tokenizer.sep_token_id)
+    return None if None in ends else ends
 
 
 def _reorder_head(student: PreTrainedModel, theirs: list[str], ours: list[str]) -> None:

@@ -27,7 +27,7 @@ class TextClassifier(Model):
     """Logits of the first token's classification head; hidden states and attention scores on request.
 
     ``preprocessor`` is the folder of the tokenizer, which travels with the weights. ``inputs`` are the tensors it takes
-    from a batch: those that both the tokenizer makes and the network reads.
+    from a batch, in the order of the exported graph.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class TextClassifier(Model):
         self.network = network
         self.labels = list(labels)
         self.preprocessor = Path(preprocessor)
-        self.inputs = inputs or _inputs(network, self.preprocessor)
+        self.inputs = inputs or _inputs(network)
         self.trust_remote_code = trust_remote_code
         self.cls_only_last_layer = cls_only_last_layer
         self._needs: frozenset[str] = frozenset()
@@ -165,10 +165,12 @@ def open_tokenizer(folder: Path) -> Any:
         raise ModelPressError(f"{folder} has no tokenizer that transformers can open: {error}") from error
 
 
-def _inputs(network: PreTrainedModel, preprocessor: Path) -> tuple[str, ...]:
-    made = open_tokenizer(preprocessor).model_input_names
-    read = inspect.signature(network.forward).parameters
-    return tuple(name for name in INPUTS if name in read and name in made)
+def _inputs(network: PreTrainedModel) -> tuple[str, ...]:
+    """What the network reads; token types only where it tells two kinds apart."""
+    read = set(inspect.signature(network.forward).parameters)
+    if getattr(network.config, "type_vocab_size", 0) < 2:
+        read.discard("token_type_ids")
+    return tuple(name for name in INPUTS if name in read)
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:

@@ -1,142 +1,157 @@
 """Pure maths of cutting a post-LayerNorm encoder narrower, on the canonical weights of :mod:`modelpress.models.layout`.
 
+A unit (hidden channel, head dimension, neuron) is kept for the size of what it carries times the size of the weights that
+read it (the score of "A Simple and Effective Pruning Approach for Large Language Models", arXiv:2306.11695, per unit
+instead of per weight). What the dropped units carried is predicted from the kept ones by least squares and folded into the
+weights that remain.
+
 Shapes: D hidden channels, H heads of d dimensions, F feed-forward neurons; a Linear weight is (out, in).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 Weights = dict[str, Tensor]
-READERS = ("q", "k", "v", "up")  # Linear layers that read the residual stream
-WRITERS = ("o", "down")  # and those that add to it
-KNOBS = {"mean": True, "norm": True, "gain": True}
+READERS = ("q", "k", "v")  # read the residual stream before attention; ``up`` reads it after
+WRITERS = ("o", "down")  # add to it
+RIDGE = 1e-2  # of the mean variance: the moments come from a sample
 
-def narrow(weights: Weights, *, layers: int, heads: tuple[int, int], width: int, neurons: int) -> Weights:
-    """Cut to ``width`` channels, ``heads[1]`` of ``heads[0]`` heads and ``neurons`` neurons.
+
+@dataclass(frozen=True)
+class Moments:
+    """First and second moments of a layer's inputs or outputs over tokens."""
+
+    mean: Tensor  # (n,)
+    covariance: Tensor  # (n, n)
+
+    @property
+    def rms(self) -> Tensor:
+        """(n,) root mean square."""
+        return (self.variance + self.mean.square()).sqrt()
+
+    @property
+    def variance(self) -> Tensor:
+        """(n,) of each unit: what folding its mean into a bias does not explain."""
+        return self.covariance.diagonal()
+
+
+Statistics = Mapping[str, Moments]  # canonical name -> outputs of a norm, or inputs of ``o``, ``down`` and ``head``
+
+
+def narrow(
+    weights: Weights, statistics: Statistics, *, layers: int, heads: tuple[int, int], width: int, neurons: int
+) -> Weights:
+    """Cut to ``width`` channels, ``heads[1]`` of ``heads[0]`` heads and ``neurons``; nothing changes where nothing is cut.
 
     Heads and neurons are judged on the uncut residual stream, so channels go last.
     """
-    weights = dict(weights)
+    cut = dict(weights)
     for i in range(layers):
-        at = f"layers.{i}."
-        stream = "norm" if i == 0 else f"layers.{i - 1}.norm2"
-        weights |= cut_heads(weights, at, stream, *heads, width // heads[1])
-        weights |= cut_neurons(weights, at, neurons)
-    return cut_channels(weights, layers, width)
+        cut |= cut_heads(cut, statistics, i, *heads, width // heads[1])
+        cut |= cut_neurons(cut, statistics, f"layers.{i}.", neurons)
+    return cut_channels(cut, statistics, layers, width)
 
 
-def cut_heads(weights: Weights, at: str, stream: str, old: int, new: int, width: int) -> Weights:
-    """The heads, and in each the dimensions, whose weights carry most; nothing changes where all are kept.
+def cut_heads(weights: Weights, statistics: Statistics, layer: int, old: int, new: int, width: int) -> Weights:
+    """The ``new`` heads, and in each the ``width`` dimensions, that carry most.
 
     Scores are ``q . k / sqrt(d)``. Fewer dimensions shrink the divisor, so queries shrink by ``sqrt(d_new / d_old)``
     and the kept part of every score stays what it was.
     """
-    by_head = {name: weights[f"{at}{name}.weight"].unflatten(0, (old, -1)) for name in ("q", "k", "v")}
-    bias = {name: weights[f"{at}{name}.bias"].unflatten(0, (old, -1)) for name in ("q", "k", "v")}
-    out = weights[f"{at}o.weight"].T.unflatten(0, (old, -1))  # (H, d, D)
-    d = out.shape[1]
-    gain = input_gain(weights, stream)
-    scores = energy(by_head["q"] * gain) * energy(by_head["k"] * gain)  # (H, d)
-    values = energy(by_head["v"] * gain) * energy(out)
-    kept = top(share(scores.sum(1)) + share(values.sum(1)), new)[:, None]
-    qk, vo = (kept, top(scores[kept[:, 0]], width)), (kept, top(values[kept[:, 0]], width))
+    at = f"layers.{layer}."
+    d = len(weights[f"{at}q.weight"]) // old
+    if (new, width) == (old, d):
+        return {}
+    size = statistics[stream(f"{at}q")].rms
+    q, k, v = (energy(weights[f"{at}{name}.weight"] * size).unflatten(0, (old, d)) for name in READERS)
+    scores, values = q * k, v * energy(weights[f"{at}o.weight"].T).unflatten(0, (old, d))  # (H, d)
+    kept = top(share(scores.sum(1)) + share(values.sum(1)), new)
+    qk, vo = ((kept[:, None] * d + top(by_unit[kept], width)).flatten() for by_unit in (scores, values))
     cut: Weights = {}
     for name, index, scale in (("q", qk, (width / d) ** 0.5), ("k", qk, 1.0), ("v", vo, 1.0)):
-        cut[f"{at}{name}.weight"] = by_head[name][index].flatten(0, 1) * scale
-        cut[f"{at}{name}.bias"] = bias[name][index].flatten() * scale
-    cut[f"{at}o.weight"] = out[vo].flatten(0, 1).T.contiguous()
-    mean = by_head["v"] @ weights[f"{stream}.bias"] + bias["v"]
-    mean[vo] = 0
-    if KNOBS["mean"]: cut[f"{at}o.bias"] = weights[f"{at}o.bias"] + torch.einsum("hd,hdo->o", mean, out)
-    return cut
+        for part in ("weight", "bias"):
+            cut[f"{at}{name}.{part}"] = weights[f"{at}{name}.{part}"][index] * scale
+    return cut | fold(weights, f"{at}o", statistics[f"{at}o"], vo)
 
 
-def cut_neurons(weights: Weights, at: str, size: int) -> Weights:
-    """The feed-forward neurons with the largest product of incoming and outgoing weights."""
-    up, bias, down = weights[f"{at}up.weight"], weights[f"{at}up.bias"], weights[f"{at}down.weight"]
-    stream = f"{at}norm1"
-    kept = top(energy(up * input_gain(weights, stream)) * energy(down.T), size)
-    mean = F.gelu(up @ weights[f"{stream}.bias"] + bias)
-    mean[kept] = 0
-    return {
-        f"{at}up.weight": up[kept],
-        f"{at}up.bias": bias[kept],
-        f"{at}down.weight": down[:, kept],
-        f"{at}down.bias": weights[f"{at}down.bias"] + (down @ mean if KNOBS["mean"] else 0),
-    }
+def cut_neurons(weights: Weights, statistics: Statistics, at: str, count: int) -> Weights:
+    """The ``count`` feed-forward neurons that carry most."""
+    down = weights[f"{at}down.weight"]
+    if count == down.shape[1]:
+        return {}
+    moments = statistics[f"{at}down"]
+    kept = top(moments.variance * energy(down.T), count)
+    cut = {f"{at}up.{part}": weights[f"{at}up.{part}"][kept] for part in ("weight", "bias")}
+    return cut | fold(weights, f"{at}down", moments, kept)
 
 
-def cut_channels(weights: Weights, layers: int, width: int) -> Weights:
-    """One set of hidden channels for the whole network."""
-    kept = top(channel_importance(weights, layers), width)
-    dropped = torch.ones(weights["word.weight"].shape[1], dtype=torch.bool)
-    dropped[kept] = False
+def cut_channels(weights: Weights, statistics: Statistics, layers: int, width: int) -> Weights:
+    """One set of ``width`` hidden channels for the whole network: the residual stream runs through every layer."""
+    if width == weights["word.weight"].shape[1]:
+        return weights
+    kept = top(channel_importance(weights, statistics, layers), width)
     cut = dict(weights)
     for name in ("word", "position", "token_type"):
         if f"{name}.weight" in weights:
             cut[f"{name}.weight"] = weights[f"{name}.weight"][:, kept]
-    for linear, stream in readers(layers).items():
-        matrix = weights[f"{linear}.weight"]
-        cut[f"{linear}.weight"] = matrix[:, kept]
-        if KNOBS["mean"]: cut[f"{linear}.bias"] = weights[f"{linear}.bias"] + matrix[:, dropped] @ weights[f"{stream}.bias"][dropped]
-    for i in range(layers):
-        for name in WRITERS:
-            for part in ("weight", "bias"):
-                cut[f"layers.{i}.{name}.{part}"] = cut[f"layers.{i}.{name}.{part}"][kept]
-    units = top(energy(weights["head.weight"].T), width) if KNOBS.get("pool",1)==1 else top(energy(weights["head.weight"].T)*energy(weights["pool.weight"]* input_gain(weights, f"layers.{layers-1}.norm2")), width)
-    for name in ("weight", "bias"):
-        cut[f"pool.{name}"] = cut[f"pool.{name}"][units]
-    cut["head.weight"] = weights["head.weight"][:, units]
-    return cut | _norms(weights, layers, kept)
-
-def _norms(weights: Weights, layers: int, kept: Tensor) -> Weights:
-    cut: Weights = {}
-    for norm, before in norms(layers).items():
-        gain = torch.ones(())
-        if KNOBS["norm"]:
-            if before: power = input_gain(weights, before) ** 2
-            else: power = (weights["word.weight"]-weights["word.weight"].mean(0)).square().mean(0)
-            gain = (power[kept].mean() / power.mean()).sqrt()
-        cut[f"{norm}.weight"] = weights[f"{norm}.weight"][kept] * gain
-        cut[f"{norm}.bias"] = weights[f"{norm}.bias"][kept]
-    return cut
-
-def norms(layers):
-    streams={"norm":None}
-    for i in range(layers):
-        streams[f"layers.{i}.norm1"]="norm" if i==0 else f"layers.{i-1}.norm2"
-        streams[f"layers.{i}.norm2"]=f"layers.{i}.norm1"
-    return streams
+    for name in readers(layers):
+        cut |= fold(weights, name, statistics[stream(name, layers)], kept)
+    norms = ["norm", *(f"layers.{i}.{norm}" for i in range(layers) for norm in ("norm1", "norm2"))]
+    for name in (*norms, *(f"layers.{i}.{writer}" for i in range(layers) for writer in WRITERS)):
+        for part in ("weight", "bias"):
+            cut[f"{name}.{part}"] = weights[f"{name}.{part}"][kept]
+    return cut | _cut_pool(cut | {"head.weight": weights["head.weight"]}, statistics["head"], width)
 
 
-def readers(layers: int) -> dict[str, str]:
-    """Linear layers that read the residual stream -> the LayerNorm whose output they read."""
-    streams: dict[str, str] = {}
-    for i in range(layers):
-        stream = "norm" if i == 0 else f"layers.{i - 1}.norm2"
-        streams |= {f"layers.{i}.{name}": stream for name in ("q", "k", "v")}
-        streams[f"layers.{i}.up"] = f"layers.{i}.norm1"
-    return streams | {"pool": f"layers.{layers - 1}.norm2"}
+def _cut_pool(weights: Weights, moments: Moments, width: int) -> Weights:
+    """The dense layer before the head has an output space of its own, so its units are chosen apart."""
+    kept = top(moments.rms * energy(weights["head.weight"].T).sqrt(), width)
+    cut = {f"pool.{part}": weights[f"pool.{part}"][kept] for part in ("weight", "bias")}
+    return cut | fold(weights, "head", moments, kept)
 
 
-def channel_importance(weights: Weights, layers: int) -> Tensor:
-    """(D,) sum over all matrices on the residual stream of the share each channel has in the matrix's energy."""
-    total = share(energy(weights["word.weight"].T)) + share(energy(weights["position.weight"].T))
-    for linear, stream in readers(layers).items():
-        total = total + share(energy((weights[f"{linear}.weight"] * input_gain(weights, stream)).T))
-    for i in range(layers):
-        for name in WRITERS:
-            total = total + share(energy(weights[f"layers.{i}.{name}.weight"]))
-    return total
+def channel_importance(weights: Weights, statistics: Statistics, layers: int) -> Tensor:
+    """(D,) sum over all readers of the stream: the share of each channel in the energy of what they compute."""
+    shares = [
+        share(energy((weights[f"{name}.weight"] * statistics[stream(name, layers)].rms).T)) for name in readers(layers)
+    ]
+    return torch.stack(shares).sum(0)
 
 
-def input_gain(weights: Weights, stream: str) -> Tensor:
-    """(D,) root mean square of a LayerNorm's outputs if its inputs were standard normal: sqrt(gamma² + beta²)."""
-    if not KNOBS["gain"]: return torch.ones_like(weights[f"{stream}.weight"])
-    return (weights[f"{stream}.weight"] ** 2 + weights[f"{stream}.bias"] ** 2).sqrt()
+def readers(layers: int) -> list[str]:
+    """Linear layers that read the residual stream."""
+    return [f"layers.{i}.{name}" for i in range(layers) for name in (*READERS, "up")] + ["pool"]
+
+
+def stream(reader: str, layers: int = 0) -> str:
+    """Name of the statistics of what a reader reads; those before attention are kept under ``layers.I.input``.
+
+    >>> stream("layers.2.up"), stream("layers.2.q"), stream("pool", 4)
+    ('layers.2.norm1', 'layers.2.input', 'layers.3.norm2')
+    """
+    if reader == "pool":
+        return f"layers.{layers - 1}.norm2"
+    at, _, name = reader.rpartition(".")
+    return f"{at}.norm1" if name == "up" else f"{at}.input"
+
+
+def fold(weights: Weights, linear: str, moments: Moments, kept: Tensor) -> Weights:
+    """A Linear layer that reads only ``kept`` inputs, with the best linear guess of the others folded in.
+
+    With x the inputs, C their covariance and K the kept: x - mean is predicted by ``R (x_K - mean_K)``, R = C_{:K} C_{KK}⁻¹.
+    """
+    weight, bias = weights[f"{linear}.weight"], weights[f"{linear}.bias"]
+    inner = moments.covariance[kept][:, kept]
+    ridge = RIDGE * inner.diagonal().mean() * torch.eye(len(kept), dtype=inner.dtype)
+    guess = torch.linalg.solve(inner + ridge, moments.covariance[kept]).T  # (n, k)
+    guess[kept] = torch.eye(len(kept), dtype=inner.dtype)
+    folded = weight @ guess
+    return {f"{linear}.weight": folded, f"{linear}.bias": bias + weight @ moments.mean - folded @ moments.mean[kept]}
 
 
 def energy(tensor: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from modelpress.models.architecture import OFFSET_POSITIONS
-
-Weights = dict[str, Tensor]
+from modelpress.models.cut import Weights
 
 BERT_LIKE = ("bert", *OFFSET_POSITIONS, "electra")
 FAMILIES = (*BERT_LIKE, "distilbert")
@@ -77,6 +76,13 @@ def read(network: PreTrainedModel) -> Weights:
     }
     weights["position.weight"] = weights["position.weight"][_first_position(network) :]
     return weights
+
+
+def read_positions(network: PreTrainedModel) -> Tensor:
+    """(P, D) rows of the position table that tokens use."""
+    table = modules(network)["position"].weight
+    assert isinstance(table, Tensor)
+    return table[_first_position(network) :]
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ class Recipe(ABC):
     """Describes a network; :meth:`build` makes it. Importing and fingerprinting a recipe never imports torch."""
 
     name: str
+    init: str  # teacher | random | checkpoint
     trained: Trained = "auto"
 
     def resolve(self, teacher: Recipe | None) -> Recipe:
