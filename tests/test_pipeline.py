@@ -124,7 +124,7 @@ def test_killed_and_resumed_equals_uninterrupted(world: Path, finished: tuple[Re
     expected = (folder / "deploy" / "checkpoint" / "model.safetensors").read_bytes()
     command = [sys.executable, "run.py", *tiny.overrides(world, f"store={world / 'killed'}"), "callbacks=none"]
     command += ["control=false", "finetune.trainer.checkpoint_seconds=0", "technique.distill.trainer.checkpoint_seconds=0"]
-    command += [f"hydra.run.dir={world / 'killed_run'}"]
+    command += [f"hydra.run.dir={world / 'killed_run'}", "trainer.log_every_n_steps=1"]
     root = Path(__file__).parents[1]
     kills = 0
     for after in (8, 14):  # steps into the distillation, which has 30

@@ -44,6 +44,8 @@ def write_checkpoint(folder: Path, *, layers: int = 3, width: int = 32, heads: i
         num_attention_heads=heads,
         intermediate_size=neurons,
         max_position_embeddings=160,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     )
     BertModel(config).save_pretrained(folder)
     return folder
@@ -72,6 +74,7 @@ def overrides(root: Path, *extra: str) -> list[str]:
         "engine=[onnxruntime,openvino]",
         "engine.openvino.precisions=[fp32]",
         "finetune.optimizer.lr=3e-3",
+        "finetune.trainer.max_epochs=4",
         "technique.distill.optimizer.lr=3e-3",
         "technique.distill.trainer.max_epochs=2",
         *extra,

@@ -80,9 +80,8 @@ class Technique(LightningModule):
     def _log_losses(self, losses: Mapping[str, Tensor], size: int) -> None:
         if (self.global_step + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
-        rows = {f"{self.stage}/train/{name}": loss.detach() for name, loss in losses.items() if name != "loss"}
-        self.log_dict(rows, batch_size=size)
-        self.log(f"{self.stage}/train/loss", losses["loss"].detach(), prog_bar=True, batch_size=size)
+        self.log_dict({f"{self.stage}/train/{name}": loss.detach() for name, loss in losses.items()}, batch_size=size)
+        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=size)
         self.log(f"{self.stage}/lr", self.optimizers().param_groups[0]["lr"], batch_size=size)  # type: ignore[union-attr]
 
     def on_validation_start(self) -> None:
@@ -104,7 +103,8 @@ class Technique(LightningModule):
         self.accuracy(logits, batch["labels"])
         size = len(batch["labels"])
         self.log(f"{self.stage}/{split}/loss", loss, batch_size=size)
-        self.log(f"{self.stage}/{split}/accuracy", self.accuracy, prog_bar=True, batch_size=size)
+        self.log(f"{self.stage}/{split}/accuracy", self.accuracy, batch_size=size)
+        self.log("accuracy", self.accuracy, prog_bar=True, logger=False, batch_size=size)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         self.steps = max(1, int(self.trainer.estimated_stepping_batches))

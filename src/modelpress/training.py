@@ -72,8 +72,7 @@ def train(arm: Arm) -> None:
     data = arm.datamodule()
     technique = _technique(arm, model, teacher if arm.stage.needs_teacher else None, data)
     trainer = make_trainer(arm, batches=len(data.train_dataloader()))
-    with shared(f"training {arm.stage.title}"), interruptible(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # that is resuming
+    with shared(f"training {arm.stage.title}"), interruptible(), known_warnings():
         trainer.fit(technique, datamodule=data, ckpt_path=_resume_from(arm.folder), weights_only=True)
     _finish(arm, technique, trainer, data)
 
@@ -175,6 +174,15 @@ def _resume_from(folder: Path) -> Path | None:
 
 
 @contextmanager
+def known_warnings() -> Iterator[None]:
+    """Silence two of Lightning's warnings: one about its own code, one about what resuming is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        yield
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
     """Ctrl-C stays a KeyboardInterrupt: Lightning turns it into an exit and mutes the signal."""
     handler = signal.getsignal(signal.SIGINT)
@@ -252,4 +260,5 @@ def test(arm: Arm, pressing: Pressing) -> None:
         inference_mode=False,
         limit_test_batches=(spec or {"trainer": arm.job.config["trainer"]})["trainer"]["limit_test_batches"],
     )
-    trainer.test(technique, datamodule=arm.datamodule(), verbose=False)
+    with known_warnings():
+        trainer.test(technique, datamodule=arm.datamodule(), verbose=False)

@@ -26,16 +26,15 @@ class Progress(RichProgressBar):
     """Lightning's rich bar; without a terminal, one line every ``every_s`` seconds with step, loss and time left."""
 
     def __init__(self, every_s: float = 15.0) -> None:
-        super().__init__(leave=True)
-        self._every_s, self._terminal = every_s, sys.stderr.isatty()
+        terminal = sys.stdout.isatty()
+        super().__init__(leave=True, refresh_rate=1 if terminal else 0)  # 0: no bar at all
+        self._every_s, self._terminal = every_s, terminal
         self._started = self._last = time.monotonic()
         self._first_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = self._last = time.monotonic()
         self._first_step = trainer.global_step
-        if not self._terminal:
-            self.disable()
         super().on_train_start(trainer, pl_module)
 
     def on_train_batch_end(
@@ -51,5 +50,5 @@ class Progress(RichProgressBar):
         steps = int(trainer.estimated_stepping_batches)
         done = trainer.global_step - self._first_step
         left_s = elapsed_s / max(1, done) * (steps - trainer.global_step)
-        metrics = " ".join(f"{name.rpartition('/')[2]} {float(v):.3f}" for name, v in trainer.progress_bar_metrics.items())
+        metrics = " ".join(f"{name} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items())
         return f"step {trainer.global_step}/{steps} · {metrics} · {clock(elapsed_s)} so far, {clock(left_s)} left"

@@ -1,4 +1,4 @@
-"""What an exported file really is: does it answer like the network, and what does it hold. Torch only in :func:`parity`."""
+"""What an exported file is: does it answer like the network, and what does it hold. Torch only in :func:`parity`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ MATRIX_PRODUCTS = ("MatMul", "Gemm", "Conv")
 def parity(model: Model, onnx_path: Path, batches: Iterable[Mapping[str, Tensor]]) -> float:
     """Largest absolute difference of logits: the network in PyTorch fp32 against the file in ONNX Runtime fp32.
 
-    ``batches`` hold at least the file's inputs, (B, S) each; vary both sizes, and pad. Raises ``ValueError`` for no batch.
+    ``batches`` hold at least the file's inputs, (B, S) each; vary both sizes, and pad. Raises ``ValueError`` for no
+    batch.
     """
     import torch
 
@@ -50,8 +51,10 @@ def _session(onnx_path: Path) -> Any:
     return onnxruntime.InferenceSession(str(onnx_path), options, providers=["CPUExecutionProvider"])
 
 
-def probe_batches(model: Model, sizes: Sequence[tuple[int, int]] = ((1, 2), (1, 9), (3, 16), (2, 33))) -> list[dict[str, Tensor]]:
-    """Batches of (batch, sequence) ``sizes`` grown from the model's example; in the larger ones the last row is padded."""
+def probe_batches(
+    model: Model, sizes: Sequence[tuple[int, int]] = ((1, 2), (1, 9), (3, 16), (2, 33))
+) -> list[dict[str, Tensor]]:
+    """Batches of (batch, sequence) ``sizes`` grown from the model's example; the last of several rows is padded."""
     grown = []
     for rows, length in sizes:
         batch = {name: _tile(tensor[:1], rows, length) for name, tensor in model.example().items()}
@@ -110,8 +113,8 @@ def _shape(entry: onnx.ValueInfoProto) -> list[int | str]:
 def macs_g(onnx_path: Path, axes: Mapping[str, int] | None = None) -> float:
     """Multiply–adds of one inference in 10⁹, counting MatMul, Gemm and Conv.
 
-    ``axes`` sizes the dynamic axes by name; by default one request of 128 tokens. The graph is run once on zeros, for the
-    true shapes: ONNX's own shape inference loses them at slices and reshapes of dynamic size.
+    ``axes`` sizes the dynamic axes by name; by default one request of 128 tokens. The graph is run once on zeros, for
+    the true shapes: ONNX's own shape inference loses them at slices and reshapes of dynamic size.
     """
     import onnx
 
@@ -121,15 +124,21 @@ def macs_g(onnx_path: Path, axes: Mapping[str, int] | None = None) -> float:
     return sum(_node_macs(node, shapes) for node in products) / 1e9
 
 
-def _run_shapes(proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], axes: Mapping[str, int]) -> dict[str, list[int]]:
+def _run_shapes(
+    proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], axes: Mapping[str, int]
+) -> dict[str, list[int]]:
     """Shapes of everything that goes in and out of ``nodes``."""
     import onnx
     import onnxruntime
     from onnx import helper
 
     shapes = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
-    fixed = {entry.name: [axes.get(n, 1) if isinstance(n, str) else n for n in _shape(entry)] for entry in proto.graph.input}
-    types = {entry.name: helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type) for entry in proto.graph.input}
+    fixed = {
+        entry.name: [axes.get(n, 1) if isinstance(n, str) else n for n in _shape(entry)] for entry in proto.graph.input
+    }
+    types = {
+        entry.name: helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type) for entry in proto.graph.input
+    }
     watched = dict.fromkeys(name for node in nodes for name in (*node.input[:2], *node.output[:1]))
     del proto.graph.output[:]
     names = [name for name in watched if name not in shapes and name not in fixed]

@@ -25,12 +25,11 @@ MAX_BATCH = 4096
 _SHARED_AXIS = r"# The axis name: .* will not be used, since it shares the same shape constraints"
 
 
-
 def export(model: Model, folder: Path) -> dict[str, Path]:
     """Write ``<folder>/<tower>.onnx`` (``model.onnx`` for the tower ``main``) and return the paths by tower.
 
-    fp32, opset 20, weights inside the file. Labels, opset and IR version are kept in the file's metadata. The model is left in
-    the mode (training or evaluation) and the precision it had. Files appear whole or not at all.
+    fp32, opset 20, weights inside the file. Labels, opset and IR version are kept in the file's metadata. The model is
+    left in the mode (training or evaluation) and the precision it had. Files appear whole or not at all.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +86,9 @@ def dynamic_shapes(tower: Tower) -> tuple[dict[int, Any], ...]:
     names = {name for axes in tower.dynamic_axes.values() for name in axes.values()}
     longest = longest_sequence(tower.module)
     dims: dict[str, Any] = {
-        name: torch.export.Dim(name, min=1, max=MAX_BATCH) if name == "batch" else torch.export.Dim(name, min=2, max=longest)
+        name: torch.export.Dim(name, min=1, max=MAX_BATCH)
+        if name == "batch"
+        else torch.export.Dim(name, min=2, max=longest)
         for name in sorted(names)
     }
     return tuple({axis: dims[name] for axis, name in tower.dynamic_axes[key].items()} for key in tower.example)

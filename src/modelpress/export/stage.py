@@ -14,7 +14,8 @@ PARITY_LIMIT = 1e-3  # fp32 engines round differently in the last bits; ten time
 def export_stage(model_folder: Path, folder: Path) -> dict[str, Any]:
     """Write ``model.onnx`` (one file per tower) and ``facts.json`` into ``folder``; return the facts of the main tower.
 
-    ``facts.json``: what :func:`modelpress.export.check.inspect` tells, ``macs_g`` (1x128), ``parity_max_abs`` and ``labels``.
+    ``facts.json``: what :func:`modelpress.export.check.inspect` tells, ``macs_g`` (1x128), ``parity_max_abs`` and
+    ``labels``.
 
     Raises:
         ModelPressError: the file does not answer like the network.
@@ -28,7 +29,9 @@ def export_stage(model_folder: Path, folder: Path) -> dict[str, Any]:
     main = paths["main"]
     difference = parity(model, main, probe_batches(model))
     if not difference <= PARITY_LIMIT:
-        raise ModelPressError(f"{main} differs from the network by {difference:.2g} (limit {PARITY_LIMIT:g}): export is wrong.")
+        raise ModelPressError(
+            f"{main} differs from the network by {difference:.2g} (limit {PARITY_LIMIT:g}): export is wrong."
+        )
     facts = {**inspect(main), "macs_g": macs_g(main), "parity_max_abs": difference, "labels": model.labels}
     facts["params_m"] = parameter_count(model) / 1e6  # the file shares equal tensors and would count them once
     (Path(folder) / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

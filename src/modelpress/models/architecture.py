@@ -1,7 +1,7 @@
 """The numbers of an encoder, read from a Hugging Face config without importing torch or transformers.
 
-Seven model types share one layout (embeddings, post-LayerNorm layers, a classification head), so their parameters can be
-counted by hand and their layers exchanged. Other types load and train, but are not counted here.
+Seven model types share one layout (embeddings, post-LayerNorm layers, a classification head), so their parameters can
+be counted by hand and their layers exchanged. Other types load and train, but are not counted here.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def write(architecture: Architecture) -> dict[str, Any]:
 
 def inherit(student: Architecture, teacher: Architecture) -> Architecture:
     """Fill what the student's yaml leaves null from its teacher: the same numbers, but half the layers."""
-    taken: dict[str, int | None] = {}
+    taken: dict[str, Any] = {}
     for name in NUMBERS:
         if getattr(student, name) is None and name != "embedding_size":
             taken[name] = getattr(teacher, name)
@@ -130,7 +130,9 @@ def layer_map(choice: str | Sequence[int], student_layers: int, teacher_layers: 
     """
     if isinstance(choice, str):
         if choice != "uniform":
-            raise ModelPressError(f"layer_map is {choice!r}; allowed: 'uniform' or a list of teacher layers, as [0, 2, 4].")
+            raise ModelPressError(
+                f"layer_map is {choice!r}; allowed: 'uniform' or a list of teacher layers, as [0, 2, 4]."
+            )
         step = (teacher_layers - 1) / max(1, student_layers - 1)
         chosen = [int(i * step + 0.5) for i in range(student_layers)]
     else:

@@ -73,7 +73,7 @@ def _from_checkpoint(recipe: TextModel, labels: list[str]) -> PreTrainedModel:
 
 
 def _load(folder: Path, config: PreTrainedConfig, trust_remote_code: bool) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Weights in fp32 from safetensors; a lone ``pytorch_model.bin`` is read as tensors only (``weights_only=True``)."""
+    """Weights in fp32 from safetensors; of a lone ``pytorch_model.bin`` only tensors (``weights_only=True``)."""
     options: dict[str, Any] = {
         "config": config,
         "dtype": torch.float32,
@@ -133,7 +133,8 @@ def _from_teacher(
     initialise(student, teacher.network, chosen, seed=seed, frame=_frame(preprocessor))
     if ours >= theirs:
         raise ModelPressError(
-            f"The student {recipe.name!r} has {ours:,} parameters and its teacher {theirs:,}: a student must be smaller. "
+            f"The student {recipe.name!r} has {ours:,} parameters and its teacher {theirs:,}: a student must be "
+            "smaller. "
             "Choose a smaller model, or a larger model@teacher."
         )
     if teacher.labels != labels:
@@ -145,7 +146,7 @@ def _frame(preprocessor: Path) -> tuple[int, int] | None:
     """Ids of the tokens around a sentence, as [CLS] and [SEP]."""
     tokenizer = open_tokenizer(preprocessor)
     ends = (tokenizer.cls_token_id, tokenizer.sep_token_id)
-    return None if None in ends else ends
+    return (int(ends[0]), int(ends[1])) if None not in ends else None
 
 
 def _reorder_head(student: PreTrainedModel, theirs: list[str], ours: list[str]) -> None:
@@ -207,4 +208,5 @@ def _refuse_unknown(recipe: TextModel, given: Mapping[str, Any]) -> None:
 def _named(network: PreTrainedModel, labels: list[str]) -> PreTrainedModel:
     network.config.id2label = dict(enumerate(labels))
     network.config.label2id = {label: i for i, label in enumerate(labels)}
-    return network.eval()
+    network.eval()
+    return network

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,7 @@ class TextClassifier(Model):
     def forward(self, batch: Batch) -> Output:
         """``batch`` needs ``input_ids`` and ``attention_mask`` (B, S); keys it does not know are ignored."""
         given = {name: batch[name] for name in self.inputs if name in batch}
-        watch = collecting() if "attentions" in self._needs else nullcontext([])
-        with watch as scores:
+        with collecting() as scores:
             result = self.network(**given, output_hidden_states="hidden_states" in self._needs)
         hidden = result.hidden_states if "hidden_states" in self._needs else None
         return Output(logits=result.logits, hidden_states=hidden, attentions=tuple(scores) or None)
@@ -83,7 +81,8 @@ class TextClassifier(Model):
     def _choose_attention(self, implementation: str) -> None:
         if not self.network._can_set_attn_implementation():
             raise ModelPressError(
-                f"A {self.network.config.model_type} network does not hand out its attention scores: set the objective's "
+                f"A {self.network.config.model_type} network does not hand out its attention scores: set the "
+                "objective's "
                 "attention weight to 0."
             )
         self.network.set_attn_implementation(implementation)
@@ -150,10 +149,14 @@ def head_projection(network: PreTrainedModel) -> nn.Linear:
     found = [
         module
         for module in network.modules()
-        if isinstance(module, nn.Linear) and id(module) not in encoder and module.out_features == network.config.num_labels
+        if isinstance(module, nn.Linear)
+        and id(module) not in encoder
+        and module.out_features == network.config.num_labels
     ]
     if not found:
-        raise ModelPressError(f"{type(network).__name__} has no Linear layer that ends in {network.config.num_labels} labels.")
+        raise ModelPressError(
+            f"{type(network).__name__} has no Linear layer that ends in {network.config.num_labels} labels."
+        )
     return found[-1]
 
 
@@ -183,4 +186,6 @@ def _copy_tokenizer(source: Path, folder: Path) -> None:
     if not (folder / "tokenizer.json").is_file():
         open_tokenizer(source).save_pretrained(folder)
     if not (folder / "tokenizer.json").is_file():
-        raise ModelPressError(f"The tokenizer in {source} has no fast version (tokenizer.json), which deployment needs.")
+        raise ModelPressError(
+            f"The tokenizer in {source} has no fast version (tokenizer.json), which deployment needs."
+        )

@@ -1,9 +1,9 @@
 """Pure maths of cutting a post-LayerNorm encoder narrower, on the canonical weights of :mod:`modelpress.models.layout`.
 
-A unit (hidden channel, head dimension, neuron) is kept for the size of what it carries times the size of the weights that
-read it (the score of "A Simple and Effective Pruning Approach for Large Language Models", arXiv:2306.11695, per unit
-instead of per weight). What the dropped units carried is predicted from the kept ones by least squares and folded into the
-weights that remain.
+A unit (hidden channel, head dimension, neuron) is kept for the size of what it carries times the size of the weights
+that read it (the score of "A Simple and Effective Pruning Approach for Large Language Models", arXiv:2306.11695, per
+unit instead of per weight). What the dropped units carried is predicted from the kept ones by least squares and folded
+into the weights that remain.
 
 Shapes: D hidden channels, H heads of d dimensions, F feed-forward neurons; a Linear weight is (out, in).
 """
@@ -32,12 +32,7 @@ class Moments:
     @property
     def rms(self) -> Tensor:
         """(n,) root mean square."""
-        return (self.variance + self.mean.square()).sqrt()
-
-    @property
-    def variance(self) -> Tensor:
-        """(n,) of each unit: what folding its mean into a bias does not explain."""
-        return self.covariance.diagonal()
+        return (self.covariance.diagonal() + self.mean.square()).sqrt()
 
 
 Statistics = Mapping[str, Moments]  # canonical name -> outputs of a norm, or inputs of ``o``, ``down`` and ``head``
@@ -46,7 +41,8 @@ Statistics = Mapping[str, Moments]  # canonical name -> outputs of a norm, or in
 def narrow(
     weights: Weights, statistics: Statistics, *, layers: int, heads: tuple[int, int], width: int, neurons: int
 ) -> Weights:
-    """Cut to ``width`` channels, ``heads[1]`` of ``heads[0]`` heads and ``neurons``; nothing changes where nothing is cut.
+    """Cut to ``width`` channels, ``heads[1]`` of ``heads[0]`` heads and ``neurons``; nothing changes where nothing is
+    cut.
 
     Heads and neurons are judged on the uncut residual stream, so channels go last.
     """
@@ -85,7 +81,7 @@ def cut_neurons(weights: Weights, statistics: Statistics, at: str, count: int) -
     if count == down.shape[1]:
         return {}
     moments = statistics[f"{at}down"]
-    kept = top(moments.variance * energy(down.T), count)
+    kept = top(moments.rms.square() * energy(down.T), count)
     cut = {f"{at}up.{part}": weights[f"{at}up.{part}"][kept] for part in ("weight", "bias")}
     return cut | fold(weights, f"{at}down", moments, kept)
 
@@ -143,7 +139,8 @@ def stream(reader: str, layers: int = 0) -> str:
 def fold(weights: Weights, linear: str, moments: Moments, kept: Tensor) -> Weights:
     """A Linear layer that reads only ``kept`` inputs, with the best linear guess of the others folded in.
 
-    With x the inputs, C their covariance and K the kept: x - mean is predicted by ``R (x_K - mean_K)``, R = C_{:K} C_{KK}⁻¹.
+    With x the inputs, C their covariance and K the kept: x - mean is predicted by ``R (x_K - mean_K)``, R = C_{:K}
+    C_{KK}⁻¹.
     """
     weight, bias = weights[f"{linear}.weight"], weights[f"{linear}.bias"]
     inner = moments.covariance[kept][:, kept]

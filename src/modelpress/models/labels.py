@@ -9,7 +9,7 @@ from modelpress.errors import ModelPressError
 
 
 def checkpoint_labels(config: Mapping[str, Any]) -> list[str] | None:
-    """Label names of a sequence classifier's ``config.json`` in the order of its logits; ``None`` without such a head."""
+    """Label names of a classifier's ``config.json`` in the order of its logits; ``None`` without such a head."""
     architectures = config.get("architectures") or []
     if not any(str(name).endswith("ForSequenceClassification") for name in architectures):
         return None
@@ -54,5 +54,7 @@ def _conflict(theirs: Sequence[str], ours: Sequence[str], checkpoint: str) -> st
     )
     if len(theirs) == len(ours):
         pairs = ", ".join(f"{a}: {b}" for a, b in zip(theirs, ours, strict=True))
-        message += f"Say which is which, as model.label_map='{{{pairs}}}' (check the order: this is only an example), or "
+        message += (
+            f"Say which is which, as model.label_map='{{{pairs}}}' (check the order: this is only an example), or "
+        )
     return message + "set model.trained=false to fine-tune it with a new head."

@@ -1,7 +1,8 @@
 """One set of names for the encoders that share BERT's layout, so that weights can move between them.
 
-Canonical names: ``word``, ``position``, ``token_type``, ``norm``; ``layers.I.`` + ``q``, ``k``, ``v``, ``o``, ``norm1``, ``up``,
-``down``, ``norm2``; ``pool`` (the dense layer over the first token) and ``head``. Each has ``.weight`` and maybe ``.bias``.
+Canonical names: ``word``, ``position``, ``token_type``, ``norm``; ``layers.I.`` + ``q``, ``k``, ``v``, ``o``,
+``norm1``, ``up``, ``down``, ``norm2``; ``pool`` (the dense layer over the first token) and ``head``. Each has
+``.weight`` and maybe ``.bias``.
 """
 
 from __future__ import annotations

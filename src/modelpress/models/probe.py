@@ -1,4 +1,4 @@
-"""What flows through a teacher, measured on sentences of random tokens: no data is needed to cut a student out of it."""
+"""What flows through a teacher, measured on sentences of random tokens: cutting a student out needs no data."""
 
 from __future__ import annotations
 

