@@ -77,7 +77,7 @@ class Bench:
         teacher = Teacher(self.teacher, **cached)
         teacher.layers = objective.teacher_layers()
         optimizer = OptimizerConfig(**self.spec["optimizer"])
-        technique = Technique(self.student, objective, Transform(), optimizer, stage="distill", seed=1, teacher=teacher)
+        technique = Technique(self.student, objective, Transform(), optimizer, stage="distill", seed=1, steps=1000, teacher=teacher)
         trainer = Trainer(
             accelerator="cpu", precision=self.job.precision, max_epochs=epochs, limit_train_batches=batches,  # type: ignore[arg-type]
             limit_val_batches=0, gradient_clip_val=1.0, logger=False, enable_checkpointing=False,

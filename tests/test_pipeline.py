@@ -123,7 +123,7 @@ def test_killed_and_resumed_equals_uninterrupted(world: Path, finished: tuple[Re
     _, folder = finished
     expected = (folder / "deploy" / "checkpoint" / "model.safetensors").read_bytes()
     command = [sys.executable, "run.py", *tiny.overrides(world, f"store={world / 'killed'}"), "callbacks=none"]
-    command += ["control=false", "finetune.trainer.checkpoint_seconds=0", "technique.distill.trainer.checkpoint_seconds=0"]
+    command += ["control=false", "trainer.checkpoint_seconds=0.001"]
     command += [f"hydra.run.dir={world / 'killed_run'}", "trainer.log_every_n_steps=1"]
     root = Path(__file__).parents[1]
     kills = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelpress.job import Job
-from modelpress.stage import Stage
+from modelpress.stage import Stage, deciding
 from modelpress.store import RECORD, Entry, Store, read
 
 # floating-point operations per second of a small encoder in training on two cores, measured once; a rough guide
@@ -32,11 +32,10 @@ def _similar(entry: Entry, job: Job, stage: Stage) -> bool:
     spec = entry.inputs["stage"]
     same = (entry.inputs["model"], entry.inputs["precision"], entry.inputs["dataset"]["fingerprint"])
     wanted = (stage.recipe.fingerprint(), job.precision, job.dataset.fingerprint())
-    return bool(spec and stage.spec and entry.name == stage.title and same == wanted and _trainer(spec) == _trainer(stage.spec))
-
-
-def _trainer(spec: dict[str, object]) -> object:
-    return spec["trainer"]
+    mine = deciding(stage.spec)
+    if spec is None or mine is None or entry.name != stage.title:
+        return False
+    return bool(same == wanted and spec["trainer"] == mine["trainer"])
 
 
 def _arithmetic(job: Job, stage: Stage) -> float:

@@ -80,7 +80,7 @@ def request(job: Job, stage: Stage, done: dict[Stage, Entry]) -> Request:
         "model": stage.recipe.fingerprint(),
         "parent": weights(stage.parent),
         "teacher": weights(stage.teacher),
-        "stage": stage.spec,
+        "stage": deciding(stage.spec),
         "dataset": {"fingerprint": job.dataset.fingerprint(), "options": job.config["dataset"]},
         "preprocessor": preprocessor_digest(stage.preprocessor()),
         "precision": job.precision if stage.spec else None,
@@ -91,6 +91,14 @@ def request(job: Job, stage: Stage, done: dict[Stage, Entry]) -> Request:
         "sources": sources(*CODE, *targets([stage.model, stage.spec, job.config["dataset"]])),
     }
     return Request("stage", stage.title, inputs)
+
+
+def deciding(spec: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A stage's config without what only says how often to log and to save."""
+    if spec is None:
+        return None
+    idle = ("log_every_n_steps", "checkpoint_seconds", "limit_test_batches")
+    return {**spec, "trainer": {key: value for key, value in spec["trainer"].items() if key not in idle}}
 
 
 def preprocessor_digest(folder: Path | None) -> str | None:

@@ -40,6 +40,7 @@ class Technique(LightningModule):
         *,
         stage: str,
         seed: int,
+        steps: int = 1,
         teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
@@ -48,7 +49,8 @@ class Technique(LightningModule):
         self.transform = transform
         self.optimizer_config = optimizer
         self.stage, self.seed, self.teacher = stage, seed, teacher
-        self.steps = 1
+        # counted by the caller: `Trainer.estimated_stepping_batches` opens the loader before its position is restored
+        self.steps = max(1, steps)
         self.pressing: Any = None  # what the callbacks of the last test press; set by the pipeline
         self.accuracy = MulticlassAccuracy(num_classes=len(model.labels), average="micro")
 
@@ -107,7 +109,6 @@ class Technique(LightningModule):
         self.log("accuracy", self.accuracy, prog_bar=True, logger=False, batch_size=size)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        self.steps = max(1, int(self.trainer.estimated_stepping_batches))
         # the fused step unscales fp16 gradients by itself, after they would have been clipped
         fused = str(self.trainer.precision) != "16-mixed"
         optimizer, schedule = make(self.optimizer_config, (self.model, self.objective), self.steps, fused=fused)

@@ -21,7 +21,9 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from modelpress.benchmark.lock import shared
+from modelpress.callbacks import resume
 from modelpress.callbacks.curves import Curves
+from modelpress.callbacks.resume import Resume
 from modelpress.config import OWN_TRAINER_KEYS, build
 from modelpress.diagnostics import Predictions, diagnose
 from modelpress.job import Job
@@ -73,7 +75,11 @@ def train(arm: Arm) -> None:
     technique = _technique(arm, model, teacher if arm.stage.needs_teacher else None, data)
     trainer = make_trainer(arm, batches=len(data.train_dataloader()))
     with shared(f"training {arm.stage.title}"), interruptible(), known_warnings():
-        trainer.fit(technique, datamodule=data, ckpt_path=_resume_from(arm.folder), weights_only=True)
+        try:
+            trainer.fit(technique, datamodule=data, ckpt_path=_resume_from(arm.folder), weights_only=True)
+        finally:
+            if technique.teacher is not None:
+                technique.teacher.close()
     _finish(arm, technique, trainer, data)
 
 
@@ -89,7 +95,7 @@ def _start(arm: Arm, teacher: Model | None) -> Model:
     return arm.stage.recipe.build(labels=labels, preprocessor=preprocessor, teacher=start, seed=arm.job.seed)
 
 
-def _technique(arm: Arm, model: Model, teacher: Model | None, data: LightningDataModule) -> Technique:
+def _technique(arm: Arm, model: Model, teacher: Model | None, data: Any) -> Technique:
     spec = arm.stage.spec
     assert spec is not None
     transform: Transform = build(spec["transform"], f"technique.{arm.stage.name}.transform")
@@ -100,7 +106,14 @@ def _technique(arm: Arm, model: Model, teacher: Model | None, data: LightningDat
     frozen = _teacher(arm, teacher, objective, data) if teacher is not None else None
     optimizer = OptimizerConfig(**spec["optimizer"])
     return Technique(
-        reshaped, objective, transform, optimizer, stage=arm.stage.name, seed=arm.job.seed, teacher=frozen
+        reshaped,
+        objective,
+        transform,
+        optimizer,
+        stage=arm.stage.name,
+        seed=arm.job.seed,
+        steps=optimizer_steps(spec["trainer"], len(data.train_dataloader())),
+        teacher=frozen,
     )
 
 
@@ -141,6 +154,18 @@ def make_trainer(arm: Arm, *, batches: int) -> Trainer:
     )
 
 
+def optimizer_steps(trainer: Mapping[str, Any], batches: int) -> int:
+    """Optimizer steps of a whole stage, as Lightning counts them.
+
+    >>> optimizer_steps(dict(limit_train_batches=1.0, accumulate_grad_batches=2, max_epochs=3, max_steps=-1), 5)
+    9
+    """
+    per_epoch = -(-_limited(trainer["limit_train_batches"], batches) // trainer["accumulate_grad_batches"])
+    epochs = trainer["max_epochs"]
+    total = per_epoch * epochs if epochs and epochs > 0 else trainer["max_steps"]
+    return int(min(total, trainer["max_steps"]) if trainer["max_steps"] > 0 else total)
+
+
 def _limited(limit: int | float, batches: int) -> int:
     """How many of ``batches`` Lightning's ``limit_train_batches`` leaves, at least one."""
     return max(1, min(limit, batches) if isinstance(limit, int) else int(limit * batches))
@@ -151,24 +176,17 @@ def _callbacks(arm: Arm) -> list[Callback]:
     options, metric = arm.stage.spec["trainer"], f"{arm.stage.name}/validation/{arm.job.dataset.metric}"
     checkpoints = arm.folder / "checkpoints"
     best = ModelCheckpoint(checkpoints, filename="best", monitor=metric, mode="max", save_weights_only=True)
-    callbacks: list[Callback] = [best, _resume_checkpoint(checkpoints, options["checkpoint_seconds"]), Curves(arm.folder)]
+    callbacks: list[Callback] = [best, Resume(checkpoints, options["checkpoint_seconds"]), Curves(arm.folder)]
     if options["early_stopping_patience"] is not None:
         callbacks.append(EarlyStopping(metric, mode="max", patience=options["early_stopping_patience"]))
     nodes = arm.job.config["callbacks"] or {}
     return callbacks + [build(node, f"callbacks.{name}") for name, node in nodes.items()]
 
 
-def _resume_checkpoint(folder: Path, seconds: float) -> ModelCheckpoint:
-    from datetime import timedelta
-
-    every = timedelta(seconds=seconds)
-    return ModelCheckpoint(folder, filename="resume", train_time_interval=every, enable_version_counter=False)
-
-
 def _resume_from(folder: Path) -> Path | None:
-    path = folder / "checkpoints" / "resume.ckpt"
+    path = folder / "checkpoints" / resume.FILE
     if path.is_file():
-        log.info("Continuing an interrupted attempt from %s.", path.name)
+        log.info("Continuing an interrupted attempt.")
         return path
     return None
 

@@ -44,10 +44,9 @@ class Progress(RichProgressBar):
         now = time.monotonic()
         if not self._terminal and now - self._last >= self._every_s:
             self._last = now
-            log.info("%s", self._line(trainer, now - self._started))
+            log.info("%s", self._line(trainer, pl_module.steps, now - self._started))  # type: ignore[arg-type]
 
-    def _line(self, trainer: Trainer, elapsed_s: float) -> str:
-        steps = int(trainer.estimated_stepping_batches)
+    def _line(self, trainer: Trainer, steps: int, elapsed_s: float) -> str:
         done = trainer.global_step - self._first_step
         left_s = elapsed_s / max(1, done) * (steps - trainer.global_step)
         metrics = " ".join(f"{name} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items())

@@ -48,6 +48,7 @@ class TextClassifier(Model):
         self.cls_only_last_layer = cls_only_last_layer
         self._needs: frozenset[str] = frozenset()
         self._attention = network.config._attn_implementation
+        self.train(network.training)
 
     @property
     def num_layers(self) -> int:
