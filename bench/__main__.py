@@ -16,7 +16,9 @@ PARTS = {
 
 def main() -> None:
     listing = "\n".join(f"  {name:14s}{text}" for name, text in PARTS.items())
-    parser = argparse.ArgumentParser("bench", description=f"{__doc__}\n\n{listing}", formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "bench", description=f"{__doc__}\n\n{listing}", formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("part", nargs="*", choices=[*PARTS, []], default=[], metavar="PART")
     for part in parser.parse_args().part or PARTS:
         print(f"\n== {part}: {PARTS[part]}", flush=True)

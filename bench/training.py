@@ -77,11 +77,22 @@ class Bench:
         teacher = Teacher(self.teacher, **cached)
         teacher.layers = objective.teacher_layers()
         optimizer = OptimizerConfig(**self.spec["optimizer"])
-        technique = Technique(self.student, objective, Transform(), optimizer, stage="distill", seed=1, steps=1000, teacher=teacher)
+        technique = Technique(
+            self.student, objective, Transform(), optimizer, stage="distill", seed=1, steps=1000, teacher=teacher
+        )
         trainer = Trainer(
-            accelerator="cpu", precision=self.job.precision, max_epochs=epochs, limit_train_batches=batches,  # type: ignore[arg-type]
-            limit_val_batches=0, gradient_clip_val=1.0, logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False, callbacks=[clock], log_every_n_steps=20,
+            accelerator="cpu",
+            precision=self.job.precision,
+            max_epochs=epochs,
+            limit_train_batches=batches,  # type: ignore[arg-type]
+            limit_val_batches=0,
+            gradient_clip_val=1.0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[clock],
+            log_every_n_steps=20,
         )
         trainer.fit(technique, train_dataloaders=self.data.train_dataloader())
         teacher.close()
@@ -90,7 +101,9 @@ class Bench:
     def bare(self, batches: Iterator[dict[str, torch.Tensor]], dtype: torch.dtype | None) -> list[float]:
         """The plain loop: no framework, the same work; times of its steps in ms."""
         objective = self.objective()
-        optimizer, schedule = make(OptimizerConfig(**self.spec["optimizer"]), (self.student, objective), 1000, fused=True)
+        optimizer, schedule = make(
+            OptimizerConfig(**self.spec["optimizer"]), (self.student, objective), 1000, fused=True
+        )
         parameters = [*self.student.parameters(), *objective.parameters()]
         self.student.train()
         self.teacher.eval().requires_grad_(False)
@@ -118,7 +131,9 @@ class Bench:
             yield {**batch, "labels": torch.from_numpy(tokens.labels[rows].copy())}
 
 
-def bare_losses(student: Model, teacher: Model, objective: Any, batch: Any, needs: frozenset[str]) -> dict[str, torch.Tensor]:
+def bare_losses(
+    student: Model, teacher: Model, objective: Any, batch: Any, needs: frozenset[str]
+) -> dict[str, torch.Tensor]:
     student.capture(needs)
     teacher.capture(needs)
     with torch.no_grad():

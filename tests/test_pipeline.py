@@ -160,10 +160,23 @@ def wait_for_step(store: Path, stage: str, step: int, victim: subprocess.Popen[b
 
 def test_two_commands_at_once_share_the_work(world: Path) -> None:
     root = Path(__file__).parents[1]
-    command = [sys.executable, "run.py", *tiny.overrides(world, f"store={world / 'shared'}"), "callbacks=none", "control=false"]
+    command = [
+        sys.executable,
+        "run.py",
+        *tiny.overrides(world, f"store={world / 'shared'}"),
+        "callbacks=none",
+        "control=false",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     both = [
-        subprocess.Popen([*command, f"hydra.run.dir={world / name}"], cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(
+            [*command, f"hydra.run.dir={world / name}"],
+            cwd=root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         for name in ("one", "two")
     ]
     outputs = [process.communicate(timeout=200)[0] for process in both]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from modelpress.errors import ModelPressError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,22 +40,25 @@ def compress(
     from modelpress.launch import point_latest
     from modelpress.pipeline import execute
 
-    given = [f"{key}={value}" for key, value in overrides.items()] if isinstance(overrides, Mapping) else list(overrides)
+    given = (
+        [f"{key}={value}" for key, value in overrides.items()] if isinstance(overrides, Mapping) else list(overrides)
+    )
     arguments = [*data_overrides(data), *model_overrides(model, teacher), technique_override(technique), *given]
     cfg = compose(arguments)
     check(cfg)
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
     target = Path(folder) if folder is not None else Path("outputs") / str(cfg.name) / name
     target.mkdir(parents=True, exist_ok=True)
-    report = execute(Job.of(cfg, target, "modelpress run " + " ".join(map(_quoted, arguments))))
+    report = execute(Job.of(cfg, target, f"modelpress run {shlex.join(arguments)}"))
+    if report is None:
+        raise ModelPressError("compress() returns a report, but callbacks=none only trains; leave the callbacks in.")
     if folder is None:
         point_latest(target)
     return report
 
 
 def technique_override(technique: str | Sequence[str]) -> str:
-    """
-    >>> technique_override(["distill", "qat"])
+    """One stage or a pipeline, in the words of the command line.
     'technique=[distill,qat]'
     """
     return f"technique={technique}" if isinstance(technique, str) else f"technique=[{','.join(technique)}]"
@@ -96,9 +102,3 @@ def _path(path: str | Path) -> str:
     """Absolute where it exists; a hub id otherwise. Quoted for Hydra's grammar."""
     text = str(Path(path).absolute()) if Path(path).exists() else str(path)
     return "'" + text.replace("'", "\\'") + "'"
-
-
-def _quoted(argument: str) -> str:
-    import shlex
-
-    return shlex.quote(argument)

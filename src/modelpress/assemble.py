@@ -209,7 +209,7 @@ def curves(pressing: Pressing) -> list[Any]:
 
     found = []
     for stage in pressing.graph.order:
-        series: dict[str, tuple[list[float], list[float]]] = {}
+        series: dict[str, Any] = {}
         for line in read(pressing.done[stage].folder / FILE):
             for name, value in line["metrics"].items():
                 xs, ys = series.setdefault(name.removeprefix(f"{stage.name}/"), ([], []))

@@ -49,4 +49,4 @@ def _arithmetic(job: Job, stage: Stage) -> float:
     work = TRAIN * (stage.recipe.parameters() or 110e6) * tokens
     if stage.needs_teacher and stage.teacher is not None:
         work += FORWARD * (stage.teacher.recipe.parameters() or 110e6) * tokens
-    return work / FLOPS[job.precision] / 60
+    return float(work / FLOPS[job.precision] / 60)

@@ -98,5 +98,3 @@ def targets(node: Any) -> list[str]:
         own = [str(node["_target_"]).rpartition(".")[0]] if "_target_" in node else []
         return own + [name for value in node.values() for name in targets(value)]
     return [name for item in node for name in targets(item)] if isinstance(node, list) else []
-
-

@@ -32,7 +32,9 @@ class OptimizerConfig:
         one_of("optimizer.name", self.name, NAMES)
         one_of("optimizer.schedule", self.schedule, SCHEDULES)
         if not self.lr > 0:
-            raise ModelPressError(f"optimizer.lr is {self.lr}; it must be above 0 (2e-5 to 5e-4 is usual for encoders).")
+            raise ModelPressError(
+                f"optimizer.lr is {self.lr}; it must be above 0 (2e-5 to 5e-4 is usual for encoders)."
+            )
         if not 0 <= self.warmup < 1:
             raise ModelPressError(f"optimizer.warmup is {self.warmup}; it is a share of the steps, from 0 to below 1.")
         if self.weight_decay < 0:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig, folder: Path, command: str = "") -> float | None:
-    """Run a composed config; returns the task metric of the best candidate, for sweepers. ``None``: nothing was pressed."""
+    """Run a composed config; returns the best candidate's task metric, for sweepers. ``None``: nothing was pressed."""
     from modelpress.launch import point_latest
 
     report = execute(Job.of(cfg, folder, command))
@@ -87,7 +87,9 @@ class Step:
 def plan(cfg: DictConfig) -> list[Step]:
     """What ``run`` would do: hit or miss of every step, and about how long. Imports no torch, trains nothing."""
     job = Job.of(cfg, Path(cfg.store) / "plan")
-    network, done, steps = graph(job), {}, []
+    network = graph(job)
+    done: dict[Stage, Entry] = {}
+    steps: list[Step] = []
     for stage in network.order:
         known = all(source in done for source in stage.sources_of())
         entry = job.store.find(request(job, stage, done)) if known else None

@@ -42,6 +42,7 @@ class Pressed:
 
 
 def export_request(entry: Entry) -> Request:
+    """The store's key for a stage's ONNX file: its weights and the code that exports them."""
     inputs = {
         "weights": entry.digest_of(WEIGHTS),
         "model": entry.digest_of("model/modelpress.json"),
@@ -113,5 +114,3 @@ def _engine(
         write_atomic(folder / "plans.json", json.dumps(record))
 
     return Request("engine", f"{exported.name} → {name}", inputs), compute
-
-

@@ -63,6 +63,18 @@ class Pressing:
 
         return write(self)
 
+    def export(self) -> list[Pressed]:
+        """The callbacks' words for it: build now what is not built yet."""
+        return self.pressed
+
+    def benchmark(self) -> Session:
+        """Measure now what is not measured yet."""
+        return self.session
+
+    def finish(self) -> Report:
+        """Write the report now, once."""
+        return self.report
+
     def is_measured(self) -> bool:
         """Whether nothing is left to build or to measure. Imports no torch."""
         ready = all(is_pressed(self.job, self.done[stage]) for stage in self.graph.pressed)

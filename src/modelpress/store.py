@@ -105,7 +105,9 @@ class Store:
         aside = self.root / "damaged" / f"{request.key}-{time.time_ns()}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(aside)
-        log.warning("The store entry %s is damaged (%s). It is made again; the old one lies in %s.", request.name, fault, aside)
+        log.warning(
+            "The store entry %s is damaged (%s). It is made again; the old one lies in %s.", request.name, fault, aside
+        )
         return None
 
     def obtain(self, request: Request, compute: Callable[[Path], None]) -> Entry:

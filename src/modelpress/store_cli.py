@@ -74,7 +74,14 @@ def _list(store: Store) -> int:
     rows = usage(store)
     for row in rows:
         entry = row.entry
-        cells = (entry.key[:12], entry.kind, entry.name, f"{row.size_mb:.1f}", f"{entry.seconds:.0f}", f"{row.idle_days:.1f}")
+        cells = (
+            entry.key[:12],
+            entry.kind,
+            entry.name,
+            f"{row.size_mb:.1f}",
+            f"{entry.seconds:.0f}",
+            f"{row.idle_days:.1f}",
+        )
         table.add_row(*cells)
     table.caption = f"{len(rows)} entries, {sum(row.size_mb for row in rows):.0f} MB"
     Console().print(table)
@@ -83,10 +90,13 @@ def _list(store: Store) -> int:
 
 def _clean(store: Store, args: argparse.Namespace) -> int:
     if args.older_than is None and args.max_gb is None:
-        raise ModelPressError("`store gc` needs a rule: --older-than DAYS and/or --max-gb GB. Try it with --dry-run first.")
+        raise ModelPressError(
+            "`store gc` needs a rule: --older-than DAYS and/or --max-gb GB. Try it with --dry-run first."
+        )
     doomed = collect(store, older_than_days=args.older_than, max_gb=args.max_gb)
+    verb = "would remove" if args.dry_run else "removed"
     for row in doomed:
-        print(f"{'would remove' if args.dry_run else 'removed'} {row.entry.key[:12]} {row.entry.name} ({row.size_mb:.1f} MB)")
+        print(f"{verb} {row.entry.key[:12]} {row.entry.name} ({row.size_mb:.1f} MB)")
         if not args.dry_run:
             clear(row.entry.folder)
     leftovers = [path for part in ("work", "damaged") for path in (store.root / part).glob("*")]

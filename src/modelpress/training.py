@@ -238,7 +238,7 @@ def _diagnostics(arm: Arm, model: Model, teacher: Teacher | None, data: Any) -> 
         return []
     model.capture(frozenset())
     validation = _predictions(model, teacher, data.eval_dataloader("validation"))
-    some = len(validation.labels) // arm.job.dataset.eval_batch_size + 1
+    some = len(data.eval_dataloader("validation"))
     return list(diagnose(_predictions(model, teacher, data.eval_dataloader("train"), every=some), validation))
 
 
@@ -261,10 +261,8 @@ def test(arm: Arm, pressing: Pressing) -> None:
     spec = arm.stage.spec
     model = load(arm.done[arm.stage].folder / "model")
     objective: Objective = build({"_target_": TASK}, "objective")
-    technique = Technique(
-        model, objective, Transform(), OptimizerConfig(), stage=arm.stage.name, seed=arm.job.seed
-    )
-    technique.pressing = pressing  # type: ignore[assignment]
+    technique = Technique(model, objective, Transform(), OptimizerConfig(), stage=arm.stage.name, seed=arm.job.seed)
+    technique.pressing = pressing
     nodes = arm.job.config["callbacks"] or {}
     trainer = Trainer(
         accelerator=arm.job.hardware.accelerator,

@@ -10,4 +10,4 @@ class Benchmark(Callback):
     """Measure every engine of the run, in one session, at the end of the test."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.pressing.session  # type: ignore[operator, union-attr]
+        pl_module.pressing.benchmark()  # type: ignore[operator, union-attr]

@@ -43,4 +43,3 @@ class Curves(Callback):
         }
         with self._path.open("a") as file:
             file.write(json.dumps({"step": trainer.global_step, "metrics": metrics}) + "\n")
-

@@ -10,4 +10,4 @@ class Export(Callback):
     """Press every model of the run into ONNX and engines at the end of the test."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.pressing.pressed  # type: ignore[operator, union-attr]
+        pl_module.pressing.export()  # type: ignore[operator, union-attr]

@@ -10,4 +10,4 @@ class Report(Callback):
     """Write the verdict, the reports and the deployable folder at the end of the test."""
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.pressing.report  # type: ignore[operator, union-attr]
+        pl_module.pressing.finish()  # type: ignore[operator, union-attr]
