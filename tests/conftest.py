@@ -29,6 +29,7 @@ os.environ.update(
         "WANDB_CONFIG_DIR": str(SCRATCH / "wandb/config"),
         "WANDB_DATA_DIR": str(SCRATCH / "wandb/data"),
         "NETRC": str(SCRATCH / "netrc"),
+        "MODELPRESS_LOCK_FOLDER": str(SCRATCH),  # neither wait for a run on this machine nor stop it
     }
 )
 for name in ("HF_TOKEN", "WANDB_API_KEY", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_RUN_GROUP"):

@@ -59,6 +59,8 @@ def compress(
 
 def technique_override(technique: str | Sequence[str]) -> str:
     """One stage or a pipeline, in the words of the command line.
+
+    >>> technique_override(["distill", "qat"])
     'technique=[distill,qat]'
     """
     return f"technique={technique}" if isinstance(technique, str) else f"technique=[{','.join(technique)}]"

@@ -21,7 +21,13 @@ from modelpress.stage import WEIGHTS, Stage
 from modelpress.store import Entry, Request, write_atomic
 
 log = logging.getLogger(__name__)
-EXPORT_CODE = ("modelpress.export.onnx", "modelpress.export.check", "modelpress.models.classifier")
+EXPORT_CODE = tuple(
+    f"modelpress.{name}"
+    for name in (
+        *("export.onnx", "export.check", "export.stage"),
+        *("models.classifier", "models.tower", "models.attention", "models.layout"),
+    )
+)
 RUNTIMES = ("onnxruntime", "openvino", "torch")
 
 

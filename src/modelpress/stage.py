@@ -12,16 +12,14 @@ from modelpress.store import Entry, Request, digest, file_digest
 
 WEIGHTS = "model/model.safetensors"
 # the code that decides what a trained stage contains, beside the `_target_`s of its config
-CODE = (
-    "modelpress.technique",
-    "modelpress.training",
-    "modelpress.optimizer",
-    "modelpress.teacher",
-    "modelpress.data.batching",
-    "modelpress.data.module",
-    "modelpress.data.tokenizer",
-    "modelpress.models.classifier",
-    "modelpress.models.init",
+CODE = tuple(
+    f"modelpress.{name}"
+    for name in (
+        *("technique", "training", "optimizer", "teacher", "teacher_cache", "objectives.functional"),
+        *("objectives.layer_map", "data.batching", "data.loader", "data.module", "data.tokenizer", "data.tokens"),
+        *("models.classifier", "models.init", "models.building", "models.layout", "models.cut", "models.probe"),
+        *("models.attention", "models.architecture", "models.labels"),
+    )
 )
 IDENTITY = "modelpress.transforms.base.Identity"
 TASK = "modelpress.objectives.task.Task"

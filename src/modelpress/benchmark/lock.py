@@ -34,10 +34,14 @@ _held = _Held()
 
 
 def folder() -> Path:
-    """Folder of the lock of this machine (temporary folders may be shared between machines)."""
+    """Folder of this machine's lock (temporary folders may be shared between machines).
+
+    ``MODELPRESS_LOCK_FOLDER`` moves it, for tests that must neither wait for real runs nor stop them.
+    """
     boot = Path("/proc/sys/kernel/random/boot_id")
     machine = boot.read_text() if boot.exists() else platform.node()
-    return Path(tempfile.gettempdir()) / f"modelpress-lock-{hashlib.sha256(machine.encode()).hexdigest()[:12]}"
+    place = Path(os.environ.get("MODELPRESS_LOCK_FOLDER", tempfile.gettempdir()))
+    return place / f"modelpress-lock-{hashlib.sha256(machine.encode()).hexdigest()[:12]}"
 
 
 @contextmanager

@@ -43,6 +43,7 @@ class Settings:
     minutes: float  # about how long nine engines take, for `modelpress plan`
     shapes: Sequence[str]  # 1x128: that many real tokens; data: the dataset's own lengths
     requests: int  # different inputs per shape
+    repeat: int  # another number measures again; it changes nothing else
     rounds: int  # even: each order is followed by its reverse
     block_ms: float  # a block lasts this long AND answers block_queries, but never longer than block_limit_ms
     block_queries: int

@@ -47,14 +47,27 @@ def shapes(rows: Sequence[Row]) -> list[str]:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """One line for every row that failed, is unsupported or was disturbed."""
-    lines = []
-    for row in rows:
-        if row.status in ("failed", "unsupported"):
-            lines.append(f"{row_title(row)}: {row.status}. {row.why or 'No reason was recorded.'}")
-        elif row.status == "unstable":
-            lines.append(f"{row_title(row)}: unstable, timed under foreign load; its speed decides nothing.")
-    return lines
+    """One line for every row that failed or is unsupported, and one for all that were disturbed."""
+    lines = [
+        f"{row_title(row)}: {row.status}. {row.why or 'No reason was recorded.'}"
+        for row in rows
+        if row.status in ("failed", "unsupported")
+    ]
+    shaky = [row for row in rows if row.status == "unstable"]
+    return [*lines, _disturbed(shaky, len(rows))] if shaky else lines
+
+
+def _disturbed(shaky: Sequence[Row], total: int) -> str:
+    causes = [
+        f"{words} up to {100 * max(values):.0f} %"
+        for key, words in (("foreign_share", "load of other processes"), ("round_cov", "spread of the rounds"))
+        if (values := [row.details[key] for row in shaky if row.details.get(key) is not None])
+    ]
+    reason = f" ({', '.join(causes)})" if causes else ""
+    return (
+        f"{len(shaky)} of {total} rows are unstable{reason}: their speed decides nothing. "
+        "On a quiet machine measure again with benchmark.repeat=1."
+    )
 
 
 def budget_lines(report: Report) -> list[str]:

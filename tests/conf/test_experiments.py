@@ -1,0 +1,125 @@
+"""Every experiment runs: its own networks and technique, with words, batches and rounds cut to the least there can be."""
+
+from __future__ import annotations
+
+import csv
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import tests.tiny as tiny
+from modelpress.check import check
+from modelpress.config import compose, conf_dir
+from modelpress.job import Job
+from modelpress.pipeline import execute
+from modelpress.report.record import load
+
+EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+ROWS = 120
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher as wide as MiniLM with a vocabulary of 23 words, a csv file, and a copy of SST-2's form on disk."""
+    root = tmp_path_factory.mktemp("world")
+    tiny.write_checkpoint(root / "checkpoint", layers=4, width=384, heads=12, neurons=1536)
+    write_sst2(root / "sst2", tiny.write_reviews(root / "reviews.csv", ROWS))
+    return root
+
+
+def write_sst2(folder: Path, reviews: Path) -> None:
+    """What ``load_dataset("nyu-mll/glue", "sst2")`` gives: 0/1 labels with names, and a test split without labels."""
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+    features = Features(
+        {"sentence": Value("string"), "label": ClassLabel(names=["negative", "positive"]), "idx": Value("int32")}
+    )
+    with reviews.open() as file:
+        rows = [(row["text"], tiny.LABELS.index(row["label"])) for row in csv.DictReader(file)]
+
+    def split(part: list[tuple[str, int]], hidden: bool = False) -> Dataset:
+        columns = {
+            "sentence": [text for text, _ in part],
+            "label": [-1 if hidden else label for _, label in part],
+            "idx": list(range(len(part))),
+        }
+        return Dataset.from_dict(columns, features=features)
+
+    parts = {"train": split(rows[:90]), "validation": split(rows[90:106]), "test": split(rows[106:], hidden=True)}
+    DatasetDict(parts).save_to_disk(str(folder))
+
+
+def smallest(world: Path, experiment: str) -> list[str]:
+    """The experiment with fixtures in place of what is downloaded or large; everything it chooses itself stays."""
+    own = yaml.safe_load((conf_dir() / "experiment" / f"{experiment}.yaml").read_text())
+    from_hub = any("override /dataset" in key for entry in own["defaults"] for key in entry)
+    data = [f"dataset.path={world / 'sst2'}"] if from_hub else ["dataset=csv", f"dataset.path={world / 'reviews.csv'}"]
+    return [
+        f"experiment={experiment}",
+        *data,
+        "dataset.max_length=32",
+        f"teacher.path={world / 'checkpoint'}",
+        "++teacher.weights_sha256=null",
+        "++teacher.weights_bytes=null",
+        f"store={world / 'store'}",
+        "trainer=tiny",
+        "trainer.limit_train_batches=2",
+        "engine=onnxruntime",
+        "benchmark=quick",
+        "benchmark.rounds=2",
+        "benchmark.shapes=[data]",
+        "benchmark.requests=16",
+        "benchmark.throughput_s=0.05",
+        *(f"{stage}.trainer.max_epochs=1" for stage in ("finetune", "technique.distill")),
+    ]
+
+
+def sweep_of(experiment: str) -> dict[str, str]:
+    """The parameters that the experiment sweeps over, as its sweep file gives them."""
+    own = yaml.safe_load((conf_dir() / "experiment" / f"{experiment}.yaml").read_text())
+    option = next((entry["override /sweep"] for entry in own["defaults"] if "override /sweep" in entry), "none")
+    hydra = yaml.safe_load((conf_dir() / "sweep" / f"{option}.yaml").read_text()).get("hydra", {})
+    return dict(hydra.get("sweeper", {}).get("params", {}))
+
+
+def jobs_of(experiment: str) -> list[list[str]]:
+    """Overrides of each job: one of a plain experiment, the first and the last of a sweep."""
+    choices = [[f"{key}={value}" for value in str(values).split(",")] for key, values in sweep_of(experiment).items()]
+    jobs = [list(job) for job in product(*choices)]
+    return [jobs[0], jobs[-1]] if len(jobs) > 1 else jobs
+
+
+def test_there_are_experiments_and_one_of_them_sweeps() -> None:
+    assert {"quick", "tinybert_aligned", "tinybert_sst2", "distil_temperature"} <= set(EXPERIMENTS)
+    assert [len(jobs_of(name)) for name in EXPERIMENTS if sweep_of(name)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "job"),
+    [pytest.param(name, job, id="-".join([name, *job])) for name in EXPERIMENTS for job in jobs_of(name)],
+)
+def test_every_experiment_runs_to_its_report(world: Path, tmp_path: Path, experiment: str, job: list[str]) -> None:
+    cfg = compose([*smallest(world, experiment), *job])
+    check(cfg)
+    assert execute(Job.of(cfg, tmp_path, f"test {experiment}")) is not None
+    report = load(tmp_path / "report.json")
+    own = compose([f"experiment={experiment}", *job])
+    assert report.name == own.name == experiment
+    assert {row.model for row in report.rows} == {own.teacher.name, own.model.name}
+    assert {row.role for row in report.rows} == {"baseline", "candidate"} | ({"control"} if own.control else set())
+    assert all(row.status in ("ok", "unstable") and row.latency_ms and row.metric is not None for row in report.rows)
+    assert widths_of(report.rows, own.model.name) == [own.model.architecture[key] for key in WIDTHS]
+    assert report.complete == bool(own.control)
+    assert (tmp_path / "deploy" / "predict.py").is_file()
+
+
+WIDTHS = ("hidden_size", "num_attention_heads", "intermediate_size")
+
+
+def widths_of(rows: list[Any], model: str) -> list[int]:
+    """What the student measured was: hidden width, number of heads, neurons."""
+    hidden, head, neurons = next(row.details["widths"] for row in rows if row.model == model)
+    return [hidden, hidden // head, neurons]

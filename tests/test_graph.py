@@ -1,0 +1,84 @@
+"""Which stages a config means: teacher, fine-tuning first, pipelines, control arm, what is pressed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import tests.tiny as tiny
+from modelpress.config import compose
+from modelpress.graph import Graph, graph, merged
+from modelpress.job import Job
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make(tmp_path_factory.mktemp("world"))
+
+
+def graph_of(world: Path, *extra: str) -> Graph:
+    return graph(Job.of(compose(tiny.overrides(world, *extra)), world / "run"))
+
+
+def titles(network: Graph) -> list[str]:
+    return [stage.title for stage in network.order]
+
+
+def test_distillation_fine_tunes_its_teacher_first(world: Path) -> None:
+    network = graph_of(world)
+    assert titles(network) == ["hf · finetune", "tinybert · control", "tinybert · distill"]
+    assert [stage.role for stage in network.pressed] == ["baseline", "control", "candidate"]
+    assert network.last.needs_teacher
+    assert network.last.starts_from_teacher
+    assert network.control is not None
+    assert not network.control.needs_teacher
+    assert network.control.starts_from_teacher
+
+
+def test_a_pipeline_passes_weights_on(world: Path) -> None:
+    network = graph_of(world, "technique=[distill,distill_logits]")
+    assert titles(network) == [
+        "hf · finetune",
+        "tinybert · distill",
+        "tinybert · control",
+        "tinybert · distill_logits",
+    ]
+    assert network.last.parent is not None
+    assert network.last.parent.name == "distill"
+    assert network.control is not None
+    assert network.control.parent is network.last.parent
+    assert network.control.teacher is None  # so that one control serves whatever teaches
+
+
+def test_press_all_shows_every_stage(world: Path) -> None:
+    network = graph_of(world, "technique=[distill,distill_logits]", "press=all")
+    assert [stage.title for stage in network.pressed] == [
+        "hf · finetune",
+        "tinybert · control",
+        "tinybert · distill",
+        "tinybert · distill_logits",
+    ]
+
+
+def test_fine_tuning_alone_is_its_own_baseline(world: Path) -> None:
+    extra = ("technique=finetune", "~technique.distill", "model=hf", f"model.path={world / 'checkpoint'}")
+    base = [o for o in tiny.overrides(world) if not o.startswith(("technique", "model", "teacher"))]
+    network = graph(Job.of(compose([*base, extra[0], *extra[2:], "model@teacher=none"]), world / "run"))
+    assert titles(network) == ["hf · finetune"]
+    assert network.baseline is network.last
+    assert network.control is None
+    assert not network.control_expected
+
+
+def test_control_can_be_left_out_but_stays_expected(world: Path) -> None:
+    network = graph_of(world, "control=false")
+    assert network.control is None
+    assert network.control_expected
+
+
+def test_a_techniques_own_trainer_values_win(world: Path) -> None:
+    job = Job.of(compose(tiny.overrides(world)), world / "run")
+    spec = merged(job, job.config["technique"]["distill"])
+    assert spec["trainer"]["max_epochs"] == 2
+    assert spec["trainer"]["gradient_clip_val"] == job.config["trainer"]["gradient_clip_val"]
