@@ -8,6 +8,7 @@ from typing import Any
 
 from modelpress.errors import ModelPressError
 
+COUNTED_TOKENS = 128  # macs_g is that of one such request
 PARITY_LIMIT = 1e-3  # fp32 engines round differently in the last bits; ten times more is a wrong graph
 
 
@@ -21,7 +22,7 @@ def export_stage(model_folder: Path, folder: Path) -> dict[str, Any]:
         ModelPressError: the file does not answer like the network.
     """
     from modelpress.export.check import inspect, macs_g, parity, probe_batches
-    from modelpress.export.onnx import export
+    from modelpress.export.onnx import export, longest_sequence
     from modelpress.models.base import load, parameter_count
 
     model = load(model_folder)
@@ -32,7 +33,13 @@ def export_stage(model_folder: Path, folder: Path) -> dict[str, Any]:
         raise ModelPressError(
             f"{main} differs from the network by {difference:.2g} (limit {PARITY_LIMIT:g}): export is wrong."
         )
-    facts = {**inspect(main), "macs_g": macs_g(main), "parity_max_abs": difference, "labels": model.labels}
+    fits = longest_sequence(model.towers()[0].module) >= COUNTED_TOKENS
+    facts = {
+        **inspect(main),
+        "macs_g": macs_g(main) if fits else None,
+        "parity_max_abs": difference,
+        "labels": model.labels,
+    }
     facts["params_m"] = parameter_count(model) / 1e6  # the file shares equal tensors and would count them once
     (Path(folder) / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return facts
