@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modelpress.pressing import Pressing
 
 WORDS = {"pos": ("fine", "warm", "bright", "funny"), "neg": ("dull", "cold", "flat", "tired")}
 FILLER = ("a", "film", "with", "its", "story", "and", "cast", "this", "plot", "of")
@@ -85,4 +90,56 @@ def make(root: Path) -> Path:
     """Write checkpoint and csv under ``root`` and return it."""
     write_checkpoint(root / "checkpoint")
     write_reviews(root / "reviews.csv")
+    return root
+
+
+def fast(root: Path, *extra: str) -> list[str]:
+    """One engine, one shape, two epochs in all: for tests of what happens around a run."""
+    kept = [line for line in overrides(root) if not line.startswith("engine")]
+    return [
+        *kept,
+        "engine=[onnxruntime]",
+        "benchmark.shapes=[data]",
+        "benchmark.throughput_s=0.05",
+        "benchmark.warm_min_ms=50",
+        "finetune.trainer.max_epochs=1",
+        "technique.distill.trainer.max_epochs=1",
+        "control=false",
+        *extra,
+    ]
+
+
+def pressing(root: Path, name: str, *extra: str) -> Pressing:
+    """The end of the run ``fast(root, *extra)`` in the folder ``root/name``: trained, not yet pressed."""
+    from modelpress.config import compose
+    from modelpress.graph import graph
+    from modelpress.job import Job
+    from modelpress.loggers import Tracking
+    from modelpress.pipeline import train_all
+    from modelpress.pressing import Pressing
+
+    folder = root / name
+    folder.mkdir(exist_ok=True)
+    job = Job.of(compose(fast(root, *extra)), folder, f"test {name}")
+    network = graph(job)
+    with Tracking(job) as tracking:
+        return Pressing(job, network, train_all(job, network, tracking))
+
+
+@cache
+def finished() -> Path:
+    """A world whose run ``fast(world)`` is in its store and in ``world/first``; made once per process. Change nothing.
+
+    It lies in the folder of the store that ``tests/conftest.py`` names, and goes with it.
+    """
+    import os
+
+    from modelpress.config import compose
+    from modelpress.job import Job
+    from modelpress.pipeline import execute
+
+    root = Path(os.environ["MODELPRESS_STORE"]).parent / f"finished-{os.getpid()}"
+    (root / "first").mkdir(parents=True)
+    make(root)
+    assert execute(Job.of(compose(fast(root)), root / "first", "test first")) is not None
     return root

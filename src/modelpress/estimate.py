@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 from modelpress.job import Job
 from modelpress.stage import Stage, deciding
 from modelpress.store import RECORD, Entry, Store, read
@@ -40,13 +44,18 @@ def _similar(entry: Entry, job: Job, stage: Stage) -> bool:
 
 def _arithmetic(job: Job, stage: Stage) -> float:
     assert stage.spec is not None
-    sizes = job.dataset.describe()["splits"]
-    trainer = stage.spec["trainer"]
-    share = trainer["limit_train_batches"]
-    batch = job.config["dataset"]["batch_size"]
-    items = min(share * batch, sizes["train"]) if isinstance(share, int) else share * sizes["train"]
-    tokens = items * trainer["max_epochs"] * min(32, job.config["dataset"]["max_length"])
+    tokens = _items(job, stage.spec["trainer"]) * min(32, job.config["dataset"]["max_length"])
     work = TRAIN * (stage.recipe.parameters() or 110e6) * tokens
     if stage.needs_teacher and stage.teacher is not None:
         work += FORWARD * (stage.teacher.recipe.parameters() or 110e6) * tokens
     return float(work / FLOPS[job.precision] / 60)
+
+
+def _items(job: Job, trainer: Mapping[str, Any]) -> float:
+    """Items that training sees in all: the epochs' or, where they end it sooner, the steps'."""
+    train, batch = job.dataset.describe()["splits"]["train"], job.config["dataset"]["batch_size"]
+    share, epochs, steps = trainer["limit_train_batches"], trainer["max_epochs"], trainer["max_steps"]
+    each = min(share * batch, train) if isinstance(share, int) else share * train
+    by_epochs = each * epochs if epochs and epochs > 0 else math.inf
+    by_steps = steps * trainer["accumulate_grad_batches"] * batch if steps > 0 else math.inf
+    return float(min(by_epochs, by_steps))

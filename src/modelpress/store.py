@@ -25,7 +25,7 @@ from modelpress.errors import ModelPressError
 
 log = logging.getLogger(__name__)
 RECORD = "entry.json"
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 def canonical(inputs: Any) -> str:

@@ -1,4 +1,4 @@
-"""Every experiment runs: its own networks and technique, with words, batches and rounds cut to the least there can be."""
+"""Every experiment runs: its own widths and technique, with words, layers, batches and rounds cut to the least."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ ROWS = 120
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher as wide as MiniLM with a vocabulary of 23 words, a csv file, and a copy of SST-2's form on disk."""
+    """A teacher as wide as MiniLM of 2 layers and 23 words, a csv file, and SST-2's form on disk."""
     root = tmp_path_factory.mktemp("world")
-    tiny.write_checkpoint(root / "checkpoint", layers=4, width=384, heads=12, neurons=1536)
+    tiny.write_checkpoint(root / "checkpoint", layers=2, width=384, heads=12, neurons=1536)
     write_sst2(root / "sst2", tiny.write_reviews(root / "reviews.csv", ROWS))
     return root
 
@@ -53,7 +53,7 @@ def write_sst2(folder: Path, reviews: Path) -> None:
 
 
 def smallest(world: Path, experiment: str) -> list[str]:
-    """The experiment with fixtures in place of what is downloaded or large; everything it chooses itself stays."""
+    """The experiment with fixtures in place of what is downloaded or large; its techniques and widths stay its own."""
     own = yaml.safe_load((conf_dir() / "experiment" / f"{experiment}.yaml").read_text())
     from_hub = any("override /dataset" in key for entry in own["defaults"] for key in entry)
     data = [f"dataset.path={world / 'sst2'}"] if from_hub else ["dataset=csv", f"dataset.path={world / 'reviews.csv'}"]
@@ -64,6 +64,7 @@ def smallest(world: Path, experiment: str) -> list[str]:
         f"teacher.path={world / 'checkpoint'}",
         "++teacher.weights_sha256=null",
         "++teacher.weights_bytes=null",
+        "model.architecture.num_hidden_layers=1",  # tracing for ONNX costs seconds per layer
         f"store={world / 'store'}",
         "trainer=tiny",
         "trainer.limit_train_batches=2",
