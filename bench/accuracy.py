@@ -56,9 +56,7 @@ def main() -> None:
     gain = [own - control for own, control in zip(arms["candidate"], arms["control"], strict=True)]
     print(f"teacher {spread(arms['baseline'])} (wanted >= 82), student {spread(arms['candidate'])}, ", end="")
     print(f"control {spread(arms['control'])}")
-    print(
-        f"student below its teacher by {spread(below)} points (wanted <= 0.8); above the control by {spread(gain)} points"
-    )
+    print(f"student below its teacher by {spread(below)} points (wanted <= 0.8), above the control by {spread(gain)}")
 
 
 if __name__ == "__main__":

@@ -105,13 +105,14 @@ def report(rounds: list[tuple[float, float]], precision: str, plan: Plan) -> int
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, nargs="?", default=Path("outputs/latest/deploy/model.onnx"))
     parser.add_argument("--shape", default="1x128")
     parser.add_argument("--precision", default="bf16", choices=sorted(HINTS))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=int, default=2)
-    return parser.parse_args()
+    given = sys.argv[1:] if Path(sys.argv[0]).name == Path(__file__).name else []  # under `python -m bench`: defaults
+    return parser.parse_args(given)
 
 
 if __name__ == "__main__":

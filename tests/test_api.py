@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,9 @@ def test_a_csv_file(world: Path, tmp_path: Path) -> None:
         ("baseline", "hf", "finetune", True)
     ]
     assert report.rows[0].metric_n == 60
-    assert report.command.startswith("modelpress run ")
-    assert f"dataset.path='{world / 'reviews.csv'}'" in report.command.replace('"', "").replace("'\\''", "'")
+    words = shlex.split(report.command)
+    assert words[:2] == ["modelpress", "run"]
+    assert f"dataset.path='{world / 'reviews.csv'}'" in words
     assert not (tmp_path / "outputs").exists()
 
 
@@ -74,9 +76,18 @@ def test_a_data_frame_is_known_again(world: Path, tmp_path: Path) -> None:
     assert first.dataset["splits"]["test"] == 60
 
 
-def test_training_only_is_refused_after_the_words_are_checked(world: Path) -> None:
-    with pytest.raises(ModelPressError, match="techniqe.*Did you mean|techniqe"):
-        compress(overrides=["techniqe.distill.seed=1"])
+def test_training_only_is_refused_before_it_trains(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelPressError, match="callbacks=none only trains"):
+        compress(world / "checkpoint", world / "reviews.csv", "finetune", overrides=["callbacks=none"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_faults_of_the_config_are_told_before_anything_is_made(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelPressError, match="lr"):
+        compress(
+            world / "checkpoint", world / "reviews.csv", "finetune", overrides={"technique.finetune.optimizer.lr": -1}
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

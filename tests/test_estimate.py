@@ -103,7 +103,9 @@ def test_the_latest_like_it_is_the_best_guess(world: Path, tmp_path: Path) -> No
     assert minutes(job, network.baseline) == (1.5, "as hf · finetune took on 2026-01-02")
 
 
-@pytest.mark.parametrize("changed", [{"precision": "bf16-mixed"}, {"model": "other"}, {"dataset": {"fingerprint": "x"}}])
+@pytest.mark.parametrize(
+    "changed", [{"precision": "bf16-mixed"}, {"model": "other"}, {"dataset": {"fingerprint": "x"}}]
+)
 def test_another_network_dataset_or_precision_is_no_guess(world: Path, tmp_path: Path, changed: Any) -> None:
     job, network = job_of(world, f"store={tmp_path}")
     remember(job, network.baseline, 120.0, "2026-01-01T10:00:00", **changed)

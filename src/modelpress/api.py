@@ -40,18 +40,17 @@ def compress(
     from modelpress.launch import point_latest
     from modelpress.pipeline import execute
 
-    given = (
-        [f"{key}={value}" for key, value in overrides.items()] if isinstance(overrides, Mapping) else list(overrides)
-    )
+    given = [f"{k}={_literal(v)}" for k, v in overrides.items()] if isinstance(overrides, Mapping) else list(overrides)
     arguments = [*data_overrides(data), *model_overrides(model, teacher), technique_override(technique), *given]
     cfg = compose(arguments)
     check(cfg)
+    if "report" not in cfg.callbacks:
+        raise ModelPressError("compress() returns a report, but callbacks=none only trains; leave the callbacks in.")
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
     target = Path(folder) if folder is not None else Path("outputs") / str(cfg.name) / name
     target.mkdir(parents=True, exist_ok=True)
     report = execute(Job.of(cfg, target, f"modelpress run {shlex.join(arguments)}"))
-    if report is None:
-        raise ModelPressError("compress() returns a report, but callbacks=none only trains; leave the callbacks in.")
+    assert report is not None
     if folder is None:
         point_latest(target)
     return report
@@ -92,6 +91,19 @@ def _written(frame: pd.DataFrame) -> Path:
     path = Path(tempfile.gettempdir()) / f"modelpress-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
     frame.to_parquet(path, index=False)
     return path
+
+
+def _literal(value: Any) -> str:
+    """A Python value in Hydra's grammar; a string is taken as it would be typed.
+
+    >>> _literal({"hard": 1.0, "soft": None}), _literal((1, None))
+    ('{hard:1.0,soft:null}', '[1,null]')
+    """
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_literal(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_literal, value)) + "]"
+    return "null" if value is None else str(value)
 
 
 def _known(group: str, name: str | Path) -> bool:

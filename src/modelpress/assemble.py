@@ -129,6 +129,7 @@ def _blank(pressing: Pressing, item: Pressed, engine: str, precision: str, shape
             "kernel_multiple": pressing.job.hardware.kernel_multiple,
             "widths": widths(item.entry.folder / "model" / "config.json"),
             "operators": sum(facts["ops"].values()),
+            **({"description": "same start and steps, no technique"} if stage.role == "control" else {}),
         },
     )
 

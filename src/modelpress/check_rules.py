@@ -22,7 +22,7 @@ MAX_SEED = 2**32 - 1
 
 def faults(config: Tree) -> list[str]:
     """Every broken rule."""
-    rules = (_root, _stage_order, _teacher, _engines, _precision, _budget, _logger)
+    rules = (_root, _stage_order, _teacher, _engines, _deployable, _precision, _budget, _logger)
     return [fault for rule in rules for fault in rule(config)]
 
 
@@ -120,6 +120,15 @@ def _engines(config: Tree) -> Iterable[str]:
                 f"engine.{name}: hardware={config['hardware'].get('name')} runs {', '.join(map(str, able))} only. "
                 f"Choose 'engine=[{','.join(map(str, usable))}]'"
             )
+
+
+def _deployable(config: Tree) -> Iterable[str]:
+    names = list(config["engine"] or ())
+    if not any(not str(name).startswith("torch") for name in names):
+        yield (
+            f"engine is [{', '.join(map(str, names))}]: PyTorch rows are for reference and cannot be deployed. "
+            "Add a runtime: 'engine=[onnxruntime,torch]'"
+        )
 
 
 def _precision(config: Tree) -> Iterable[str]:

@@ -39,7 +39,7 @@ def unknown_key(override: str, good: DictConfig) -> str:
     parts = key.split(".")
     node, depth = _walk(parts, good)
     address, names = ".".join(parts[:depth]), [str(name) for name in node]
-    if parts[depth] in node:
+    if parts[depth] in node and depth + 1 < len(parts):
         here = ".".join(parts[: depth + 1])
         return f"{override}: {here} is one value, it has no {parts[depth + 1]!r}. Write {here}=…"
     if address == "technique" and parts[depth] in group_options("technique"):
@@ -48,6 +48,8 @@ def unknown_key(override: str, good: DictConfig) -> str:
             f"{override}: the stages of this run are {', '.join(names)}. "
             f"Select {parts[depth]} too ('technique=[{both}]'), or set the value of one of them."
         )
+    if parts[depth] in node:
+        return f"{override}: {key} contradicts another override of the same command line."
     where = f"{address} has no {parts[depth]!r}." if address else f"there is no {parts[depth]!r}."
     hints = [*_guesses(parts, depth, names, good, override), *_known(node, parts[depth], names, override)]
     return "\n     ".join([f"{override}: {where}", *(hints[:1] if address == "" else hints)])

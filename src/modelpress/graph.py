@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from modelpress.errors import ModelPressError
 from modelpress.job import Job
 from modelpress.models.recipe import Recipe
-from modelpress.stage import IDENTITY, Stage, control_of
+from modelpress.stage import IDENTITY, TASK, Stage, control_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Graph:
 
 def graph(job: Job) -> Graph:
     """The stages of ``technique``, with the fine-tuning they need and the control arm they are compared with."""
-    teacher = _trained(job, "teacher", job.recipe("teacher"), "baseline") if job.config["teacher"] else None
+    teacher = _teacher(job) if job.config["teacher"] else None
     stages = _techniques(job, teacher)
     baseline = teacher or stages[0]
     control = control_of(stages[-1]) if job.config["control"] else None
@@ -42,7 +43,8 @@ def _techniques(job: Job, teacher: Stage | None) -> list[Stage]:
     specs = {name: merged(job, spec) for name, spec in job.config["technique"].items()}
     first = next(iter(specs.values()))
     role = "candidate" if teacher else "baseline"
-    parent = None if _trains_itself(first) else _trained(job, "model", recipe, role, teacher)
+    parent = None if _trains_itself(first, teacher) else _trained(job, "model", recipe, role, teacher)
+    recipe.is_trained(job.dataset.labels)  # a conflict of labels shows before anything trains
     stages = [parent] if parent else []
     for name, spec in specs.items():
         taught_by = _teacher_of(spec, teacher, parent)
@@ -59,9 +61,22 @@ def _teacher_of(spec: dict[str, Any], teacher: Stage | None, parent: Stage | Non
     return {"external": teacher, "parent": parent}.get(str(who))
 
 
-def _trains_itself(spec: dict[str, Any]) -> bool:
-    """A stage that reshapes nothing is the training; one that prunes or quantizes wants a trained model."""
-    return bool(spec["transform"]["_target_"] == IDENTITY and spec["objective"].get("teacher", "none") != "parent")
+def _trains_itself(spec: dict[str, Any], teacher: Stage | None) -> bool:
+    """Plain fine-tuning, or learning from a teacher, starts untrained; all else wants a trained model first."""
+    objective = spec["objective"]
+    if spec["transform"]["_target_"] != IDENTITY or objective.get("teacher", "none") == "parent":
+        return False
+    return teacher is not None or bool(objective["_target_"] == TASK)
+
+
+def _teacher(job: Job) -> Stage:
+    recipe = job.recipe("teacher")
+    if recipe.name == job.config["model"]["name"]:
+        recipe.name += "_teacher"  # the same yaml twice must not give two rows of one name
+    try:
+        return _trained(job, "teacher", recipe, "baseline")
+    except ModelPressError as error:
+        raise ModelPressError(str(error).replace("model.", "teacher.")) from error
 
 
 def _trained(job: Job, key: str, recipe: Recipe, role: str, teacher: Stage | None = None) -> Stage:

@@ -57,9 +57,10 @@ def train_all(job: Job, network: Graph, tracking: Any) -> dict[Stage, Entry]:
     for number, stage in enumerate(network.order, 1):
         log.info("Stage %d of %d: %s.", number, len(network.order), stage.title)
 
-        def compute(folder: Path, stage: Stage = stage) -> None:
-            from modelpress.training import Arm, train
+        def compute(folder: Path, stage: Stage = stage, number: int = number) -> None:
+            from modelpress.training import Arm, preflight, train
 
+            preflight(network.order[number - 1 :])
             train(Arm(job, stage, folder, done, tracking.loggers(stage.title)))
 
         done[stage] = job.store.obtain(request(job, stage, done), compute)

@@ -81,11 +81,10 @@ class Pressing:
         return ready and self.job.store.find(self._request()) is not None
 
     def _request(self) -> Request:
-        preprocessor = self.graph.last.preprocessor()
         inputs = {
             "plans": {key: _identity(plan.file) for item in self.pressed for key, plan in item.plans.items()},
             "dataset": {"fingerprint": self.job.dataset.fingerprint(), "options": self.job.config["dataset"]},
-            "preprocessor": preprocessor_digest(preprocessor),
+            "preprocessor": preprocessor_digest(self.graph.last.tokenizer()),
             "benchmark": self.job.config["benchmark"],
             "hardware": asdict(self.job.hardware),
             "machine": machine_fingerprint(),
@@ -107,18 +106,13 @@ class Pressing:
         from modelpress.benchmark.requests import write
 
         data: Any = self.job.dataset.datamodule(
-            self._preprocessor(), seed=self.job.seed, cache=self.job.store.root / "data"
+            self.graph.last.tokenizer(), seed=self.job.seed, cache=self.job.store.root / "data"
         )
         workloads = []
         for shape in self.settings.shapes:
             arrays = data.requests("test", length=_length(shape), limit=self.settings.requests)
             workloads.append(Workload(shape, write(folder / "requests" / f"{shape}.npz", arrays)))
         return workloads, write(folder / "requests" / "test.npz", data.requests("test"))
-
-    def _preprocessor(self) -> Path:
-        found = self.graph.last.preprocessor()
-        assert found is not None, "no model of this run brings a tokenizer"
-        return found
 
 
 def _length(shape: str) -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelpress.errors import ModelPressError
 from modelpress.job import TRAINING_LIBRARIES, Job, sources, targets, versions
 from modelpress.models.recipe import Recipe
 from modelpress.store import Entry, Request, digest, file_digest
@@ -60,6 +61,16 @@ class Stage:
         """The stages that must be finished first."""
         return tuple(stage for stage in (self.teacher, self.parent) if stage is not None)
 
+    def tokenizer(self) -> Path:
+        """:meth:`preprocessor`, or a clear error."""
+        found = self.preprocessor()
+        if found is None:
+            raise ModelPressError(
+                f"{self.title}: no model of this run brings a tokenizer. Give it a teacher (model@teacher=minilm) or "
+                "set model.tokenizer=<folder, hub id or package:…>."
+            )
+        return found
+
     def preprocessor(self) -> Path | None:
         """Tokenizer folder: the model's own, else its parent's, else its teacher's."""
         own = self.recipe.preprocessor()
@@ -80,7 +91,7 @@ def request(job: Job, stage: Stage, done: dict[Stage, Entry]) -> Request:
         "teacher": weights(stage.teacher),
         "stage": deciding(stage.spec),
         "dataset": {"fingerprint": job.dataset.fingerprint(), "options": job.config["dataset"]},
-        "preprocessor": preprocessor_digest(stage.preprocessor()),
+        "preprocessor": preprocessor_digest(stage.tokenizer()),
         "precision": job.precision if stage.spec else None,
         "accelerator": job.hardware.accelerator,
         "devices": job.hardware.devices,

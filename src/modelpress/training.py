@@ -9,7 +9,7 @@ import json
 import logging
 import signal
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,9 +58,9 @@ class Arm:
         return load(self.done[stage].folder / "model") if stage is not None else None
 
     def datamodule(self) -> LightningDataModule:
-        preprocessor = self.stage.preprocessor()
-        assert preprocessor is not None, f"{self.stage.title}: no model of this run brings a tokenizer"
-        return self.job.dataset.datamodule(preprocessor, seed=self.job.seed, cache=self.job.store.root / "data")
+        return self.job.dataset.datamodule(
+            self.stage.tokenizer(), seed=self.job.seed, cache=self.job.store.root / "data"
+        )
 
 
 def train(arm: Arm) -> None:
@@ -83,16 +83,22 @@ def train(arm: Arm) -> None:
     _finish(arm, technique, trainer, data)
 
 
+def preflight(stages: Iterable[Stage]) -> None:
+    """Build the parts of every stage once, so that a bad value stops a run before its first hour and not after it."""
+    for stage in stages:
+        spec = stage.spec or {}
+        for part in spec.keys() & {"transform", "objective"}:
+            build(spec[part], f"technique.{stage.name}.{part}")
+
+
 def _start(arm: Arm, teacher: Model | None) -> Model:
     if arm.stage.parent is not None:
         parent = arm.model_of(arm.stage.parent)
         assert parent is not None
         return parent
-    preprocessor = arm.stage.preprocessor()
-    assert preprocessor is not None, f"{arm.stage.title}: no model of this run brings a tokenizer"
     start = teacher if arm.stage.starts_from_teacher else None
     labels = arm.job.dataset.labels
-    return arm.stage.recipe.build(labels=labels, preprocessor=preprocessor, teacher=start, seed=arm.job.seed)
+    return arm.stage.recipe.build(labels=labels, preprocessor=arm.stage.tokenizer(), teacher=start, seed=arm.job.seed)
 
 
 def _technique(arm: Arm, model: Model, teacher: Model | None, data: Any) -> Technique:

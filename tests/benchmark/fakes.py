@@ -24,7 +24,7 @@ def settings(**changes: Any) -> Settings:
         "name": "test", "minutes": 0.1, "shapes": ("1x16", "data"), "requests": 12, "repeat": 0, "rounds": 4,
         "block_ms": 5, "block_queries": 4, "block_limit_ms": 1000, "rewarm_ms": 1,
         "warm_window_ms": 5, "warm_min_ms": 5, "warm_limit_ms": 60, "warm_tolerance": 100.0, "throughput_batch": 4,
-        "throughput_s": 0.02, "evaluate_batch": 4, "cold_starts": 1, "confidence": 0.95, "resamples": 200,
+        "throughput_s": 0.02, "evaluate_batch": 4, "cold_starts": 1,
         "max_foreign_share": 100.0, "max_round_cov": 100.0, "max_drift": 1e6, "timeout_s": 60,
     }  # fmt: skip
     return Settings(**{**values, **changes})

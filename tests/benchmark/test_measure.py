@@ -210,7 +210,6 @@ def test_a_damaged_session_says_so(tmp_path: Path) -> None:
         ({"rounds": 3}, r"benchmark\.rounds is 3; it must be even"),
         ({"cold_starts": 0}, r"benchmark\.cold_starts is 0"),
         ({"block_ms": -1}, r"benchmark\.block_ms is -1"),
-        ({"confidence": 1.0}, r"benchmark\.confidence"),
     ],
 )
 def test_settings_are_checked(values: dict[str, Any], message: str) -> None:

@@ -18,9 +18,7 @@ def fit(folder: Path, ckpt_path: Path | None = None, **options: object) -> list[
     """Step and names of the metrics of every line."""
     trainer = toy.trainer(folder, Resume(folder, 0.0), Curves(folder), **options)
     with toy.known_warnings():
-        trainer.fit(
-            toy.technique(Task()), toy.loader(), toy.loader(2, seed=9), ckpt_path=ckpt_path, weights_only=True
-        )
+        trainer.fit(toy.technique(Task()), toy.loader(), toy.loader(2, seed=9), ckpt_path=ckpt_path, weights_only=True)
     return lines(folder)
 
 

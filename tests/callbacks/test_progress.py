@@ -16,7 +16,9 @@ from modelpress.callbacks.progress import Progress, clock
 from modelpress.objectives.task import Task
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0, "0:00"), (59.9, "0:59"), (60, "1:00"), (125, "2:05"), (3600, "60:00")])
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0:00"), (59.9, "0:59"), (60, "1:00"), (125, "2:05"), (3600, "60:00")]
+)
 def test_clock(seconds: float, said: str) -> None:
     assert clock(seconds) == said
 
@@ -28,7 +30,9 @@ def said_while_training(folder: Path, caplog: pytest.LogCaptureFixture, every_s:
     return [record.message for record in caplog.records if record.name == "modelpress.callbacks.progress"]
 
 
-def test_a_log_file_gets_lines_with_step_metrics_and_time_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_file_gets_lines_with_step_metrics_and_time_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     lines = said_while_training(tmp_path, caplog, every_s=0.0)
     assert len(lines) == 2 * toy.BATCHES
     assert re.fullmatch(r"step 12/12 · .*loss \d+\.\d{3}.* · 0:\d\d so far, 0:00 left", lines[-1])

@@ -67,7 +67,7 @@ def test_inherit_takes_widths_and_half_the_layers() -> None:
 
 @pytest.mark.parametrize(
     ("student", "teacher", "expected"),
-    [(4, 6, [0, 2, 3, 5]), (6, 12, [0, 2, 4, 7, 9, 11]), (6, 6, [0, 1, 2, 3, 4, 5]), (3, 6, [0, 3, 5]), (1, 6, [0])],
+    [(4, 6, [0, 2, 3, 5]), (6, 12, [1, 3, 5, 7, 9, 11]), (6, 6, [0, 1, 2, 3, 4, 5]), (3, 6, [1, 3, 5]), (1, 6, [5])],
 )
 def test_uniform_layer_map(student: int, teacher: int, expected: list[int]) -> None:
     assert layer_map("uniform", student, teacher) == expected

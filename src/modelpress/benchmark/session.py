@@ -57,8 +57,6 @@ class Settings:
     throughput_s: float
     evaluate_batch: int
     cold_starts: int
-    confidence: float
-    resamples: int
     max_foreign_share: float  # beyond these three a row is unstable
     max_round_cov: float
     max_drift: float
@@ -68,15 +66,13 @@ class Settings:
         """Raise ModelPressError for values that cannot work."""
         if self.rounds < 2 or self.rounds % 2:
             raise ModelPressError(f"benchmark.rounds is {self.rounds}; it must be even and at least 2 (A B B A).")
-        for name in ("requests", "block_queries", "throughput_batch", "evaluate_batch", "cold_starts", "resamples"):
+        for name in ("requests", "block_queries", "throughput_batch", "evaluate_batch", "cold_starts"):
             if getattr(self, name) < 1:
                 raise ModelPressError(f"benchmark.{name} is {getattr(self, name)}; it must be at least 1.")
         positive = ("block_ms", "block_limit_ms", "warm_window_ms", "warm_limit_ms", "throughput_s", "timeout_s")
         for name in positive:
             if getattr(self, name) <= 0:
                 raise ModelPressError(f"benchmark.{name} is {getattr(self, name)}; it must be above 0.")
-        if not 0.5 < self.confidence < 1:
-            raise ModelPressError(f"benchmark.confidence is {self.confidence}; it must lie between 0.5 and 1.")
 
 
 @dataclass

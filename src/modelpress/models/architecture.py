@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from modelpress.errors import ModelPressError
+from modelpress.objectives.layer_map import uniform
 
 # Hugging Face's own defaults, for config.json files that leave them out.
 _BERT = {
@@ -123,18 +124,19 @@ def inherit(student: Architecture, teacher: Architecture) -> Architecture:
 
 
 def layer_map(choice: str | Sequence[int], student_layers: int, teacher_layers: int) -> list[int]:
-    """Teacher layer for each student layer. ``uniform`` spreads them evenly, first and last included.
+    """Teacher layer for each student layer, both counted from 0.
 
-    >>> layer_map("uniform", 4, 6)
-    [0, 2, 3, 5]
+    ``uniform`` is the map that distillation uses too, so that a layer starts as what it will learn from.
+
+    >>> layer_map("uniform", 4, 6), layer_map("uniform", 4, 12)
+    ([0, 2, 3, 5], [2, 5, 8, 11])
     """
     if isinstance(choice, str):
         if choice != "uniform":
             raise ModelPressError(
                 f"layer_map is {choice!r}; allowed: 'uniform' or a list of teacher layers, as [0, 2, 4]."
             )
-        step = (teacher_layers - 1) / max(1, student_layers - 1)
-        chosen = [int(i * step + 0.5) for i in range(student_layers)]
+        chosen = [layer - 1 for layer in uniform(student_layers, teacher_layers)]
     else:
         chosen = list(choice)
     if len(chosen) != student_layers or any(not 0 <= i < teacher_layers for i in chosen):

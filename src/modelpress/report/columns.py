@@ -171,7 +171,13 @@ IDENTITY = [
     Column("precision", "precision", "What ran, read back from the runtime.", lambda row: row.precision.upper(), False),
     Column("device", "device", "Where it ran.", _plain("device"), False),
     Column("shape", "shape", "Batch x length; data: the dataset's own lengths.", _plain("shape"), False),
-    Column("status", "status", "unstable: timed under foreign load.", _plain("status"), False),
+    Column(
+        "status",
+        "status",
+        "unstable: foreign load, drift, or rounds that spread too much; its speed decides nothing.",
+        _plain("status"),
+        False,
+    ),
 ]
 COSTS = [
     Column("params_m", "params, M", "Millions of parameters.", _number("params_m")),
@@ -180,7 +186,12 @@ COSTS = [
     Column("size_mb", "size, MB", "Engine on disk.", _number("size_mb")),
     Column("peak_memory_mb", "memory, MB", "Peak of the process that ran only this engine.", _number("peak_memory_mb")),
     Column("peak_device_memory_mb", "device MB", "Peak on the accelerator.", _number("peak_device_memory_mb")),
-    Column("cold_start_ms", "cold start, ms", "From opening the engine to its first answer.", _number("cold_start_ms")),
+    Column(
+        "cold_start_ms",
+        "cold start, ms",
+        "From starting a process to its first answer: imports and loading included.",
+        _number("cold_start_ms"),
+    ),
 ]
 LATENCIES = [
     *[Column(name, f"{name}, ms", "A percentile, where the sample bounds it.", _latency(name)) for name in PERCENTILES],
@@ -188,7 +199,12 @@ LATENCIES = [
     Column("cov", "spread %", "Standard deviation over mean of all queries.", _cov),
     Column("n", "queries", "Timed queries; none is dropped.", _queries),
     Column("preprocess_ms", "pre/post, ms", "Tokenizing and reading the answer, per item.", _number("preprocess_ms")),
-    Column("throughput_per_s", "items/s", "Measured, with parallel requests.", _number("throughput_per_s")),
+    Column(
+        "throughput_per_s",
+        "items/s",
+        "Measured on batches of real requests, one after another (details: batch).",
+        _number("throughput_per_s"),
+    ),
     Column("energy_j_per_sample", "J/item", "Energy per item.", _number("energy_j_per_sample")),
 ]
 RATIOS = [

@@ -31,7 +31,7 @@ def speed(row: Row, opponent: Evidence | None) -> Finding:
     words = f"{ratio_text(ratio)} the speed of {model_title(opponent.row)} in {engine_title(opponent.row)}"
     shaky = [name for name, entry in (("it", row), ("its opponent", opponent.row)) if entry.status == "unstable"]
     if shaky:
-        return Finding(None, f"{words}, but {' and '.join(shaky)} ran under foreign load, so this decides nothing")
+        return Finding(None, f"{words}, but {' and '.join(shaky)} was unstable, so this decides nothing")
     places = decimals(half_width(ratio.ci_low, ratio.ci_high))
     if ratio.ci_low > 1:
         return Finding(True, f"{words}: its lower bound {beside(ratio.ci_low, 1, places)[0]} is above 1")
