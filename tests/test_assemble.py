@@ -129,7 +129,7 @@ def test_lineage_and_seconds_name_every_part(pressing: Pressing) -> None:
 
 
 def test_curves_are_those_of_all_stages(pressing: Pressing) -> None:
-    found: Any = {curve.name: curve.series for curve in assemble.curves(pressing)}
+    found: Any = {curve.stage: curve.steps for curve in assemble.curves(pressing)}
     assert set(found) == {"hf · finetune", "tinybert · distill"}
     assert "train/soft" in found["tinybert · distill"]
     assert "train/soft" not in found["hf · finetune"]

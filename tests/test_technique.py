@@ -16,7 +16,7 @@ from modelpress.objectives.distill import Distillation
 from modelpress.objectives.task import Task
 from modelpress.optimizer import OptimizerConfig
 from modelpress.teacher import Teacher
-from modelpress.technique import Technique
+from modelpress.technique import Technique, step_seed
 
 PARTS = {"hard": 0.0, "soft": 0.0, "hidden": 0.0, "attention": 0.0, "embedding": 0.0, "cosine": 0.0}
 
@@ -110,6 +110,14 @@ def test_a_steps_randomness_depends_on_seed_and_step_only(tmp_path: Path) -> Non
     assert draws(tmp_path, seed=1, noise=5, max_epochs=2, limit_val_batches=2)[: len(first)] == first
     assert len(set(first)) == toy.BATCHES
     assert not set(draws(tmp_path, seed=2, noise=0)) & set(first)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31, 2**40])
+def test_seeds_of_steps_differ_where_the_generator_looks(seed: int) -> None:
+    """On the CPU it reads the lower 32 bits only."""
+    seeds = [step_seed(seed, step) for step in range(100)] + [step_seed(seed + 1, step) for step in range(100)]
+    assert len({number % 2**32 for number in seeds}) == 200
+    assert all(0 <= number < 2**64 for number in seeds)
 
 
 def test_epochs_do_not_repeat_their_randomness(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 class Toy(Model):
     """Dropout and a linear layer; remembers in which mode it was called and what was asked of it."""
 
-    labels = ["neg", "pos"]
+    labels: list[str] = ["neg", "pos"]  # noqa: RUF012  (as in the contract)
     num_layers, width, num_heads = 1, WIDTH, 1
 
     def __init__(self, seed: int = 0, dropout: float = 0.5) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from modelpress.press import Pressed
     from modelpress.pressing import Pressing
 
-HEADS = ("num_attention_heads", "n_heads")
+# names of BERT and of DistilBERT
+HIDDEN, HEADS, NEURONS = ("hidden_size", "dim"), ("num_attention_heads", "n_heads"), ("intermediate_size", "hidden_dim")
 PREPROCESSED = 200  # test texts on which tokenization is timed
 
 
@@ -137,8 +138,8 @@ def _blank(pressing: Pressing, item: Pressed, engine: str, precision: str, shape
 def widths(config: Path) -> list[int]:
     """Sizes of the matrices that kernels tile: hidden width, width of a head, FFN."""
     record = json.loads(config.read_text())
-    hidden, heads = (record.get(names[0]) or record.get(names[1]) for names in (("hidden_size", "dim"), HEADS))
-    found = [hidden, hidden // heads if hidden and heads else None, record.get("intermediate_size")]
+    hidden, heads, neurons = (record.get(names[0]) or record.get(names[1]) for names in (HIDDEN, HEADS, NEURONS))
+    found = [hidden, hidden // heads if hidden and heads else None, neurons]
     return [int(width) for width in found if width]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from modelpress.benchmark.machine import fingerprint as machine_fingerprint
 from modelpress.benchmark.session import Session, Settings, Subject, Workload, load_session
+from modelpress.errors import ModelPressError
 from modelpress.graph import Graph
 from modelpress.job import Job, sources, versions
 from modelpress.press import RUNTIMES, Pressed, is_pressed, press
@@ -96,8 +97,10 @@ class Pressing:
     def _measure(self, folder: Path) -> None:
         from modelpress.benchmark.measure import measure
 
-        workloads, evaluation = self._workloads(folder)
         subjects = [Subject(key, plan) for item in self.pressed for key, plan in item.plans.items()]
+        if not subjects:
+            raise ModelPressError(f"No engine could be built. {_reasons(self.pressed)}. Choose others with engine=[…].")
+        workloads, evaluation = self._workloads(folder)
         measure(subjects, workloads, evaluation, self.settings, self.job.hardware, folder)
         write_atomic(folder / "measured.json", json.dumps({"run": str(self.job.folder.name), "name": self.job.name}))
 
@@ -113,6 +116,11 @@ class Pressing:
             arrays = data.requests("test", length=_length(shape), limit=self.settings.requests)
             workloads.append(Workload(shape, write(folder / "requests" / f"{shape}.npz", arrays)))
         return workloads, write(folder / "requests" / "test.npz", data.requests("test"))
+
+
+def _reasons(pressed: list[Pressed]) -> str:
+    absent = {f"{name}: {why}" for item in pressed for name, why in item.absent.items()}
+    return "; ".join(sorted(absent))
 
 
 def _length(shape: str) -> int | None:

@@ -16,10 +16,10 @@ WEIGHTS = "model/model.safetensors"
 CODE = tuple(
     f"modelpress.{name}"
     for name in (
-        *("technique", "training", "optimizer", "teacher", "teacher_cache", "objectives.functional"),
+        *("technique", "trainer", "training", "optimizer", "teacher", "teacher_cache", "objectives.functional"),
         *("objectives.layer_map", "data.batching", "data.loader", "data.module", "data.tokenizer", "data.tokens"),
         *("models.classifier", "models.init", "models.building", "models.layout", "models.cut", "models.probe"),
-        *("models.attention", "models.architecture", "models.labels"),
+        *("models.attention", "models.architecture", "models.labels", "callbacks.best"),
     )
 )
 IDENTITY = "modelpress.transforms.base.Identity"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ class Technique(LightningModule):
             self.teacher.to(self.device)
 
     def on_train_batch_start(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
-        torch.manual_seed((self.seed << 32) + self.trainer.fit_loop.total_batch_idx)
+        torch.manual_seed(step_seed(self.seed, self.trainer.fit_loop.total_batch_idx))
         self.transform.step(self.model, self.progress)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
@@ -127,3 +128,8 @@ class Technique(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Only what training needs: plain tensors and numbers, readable with ``weights_only=True``."""
         checkpoint.pop("hyper_parameters", None)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """64 bits from both numbers, mixed: PyTorch's generator on the CPU reads only the lower 32 bits of its seed."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0])

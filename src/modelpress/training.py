@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import LightningDataModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from modelpress.benchmark.lock import shared
 from modelpress.callbacks import resume
-from modelpress.callbacks.curves import Curves
-from modelpress.callbacks.resume import Resume
-from modelpress.config import OWN_TRAINER_KEYS, build
+from modelpress.config import build
 from modelpress.diagnostics import Predictions, diagnose
 from modelpress.job import Job
 from modelpress.models.base import Model, Output, load
@@ -34,6 +29,7 @@ from modelpress.stage import TASK, WEIGHTS, Stage, preprocessor_digest
 from modelpress.store import Entry, canonical, clear, write_atomic
 from modelpress.teacher import Teacher
 from modelpress.technique import Technique
+from modelpress.trainer import interruptible, known_warnings, make_trainer, optimizer_steps
 from modelpress.transforms.base import Transform
 
 if TYPE_CHECKING:
@@ -141,84 +137,12 @@ def _teacher(arm: Arm, model: Model, objective: Objective, data: Any) -> Teacher
     return frozen
 
 
-def make_trainer(arm: Arm, *, batches: int) -> Trainer:
-    """Lightning's Trainer from ``trainer`` (shared values and the technique's own) and ``hardware``."""
-    assert arm.stage.spec is not None
-    options = {key: value for key, value in arm.stage.spec["trainer"].items() if key not in OWN_TRAINER_KEYS}
-    options["log_every_n_steps"] = min(options["log_every_n_steps"], _limited(options["limit_train_batches"], batches))
-    hardware = arm.job.hardware
-    return Trainer(
-        accelerator=hardware.accelerator,
-        devices=hardware.devices,
-        strategy=hardware.strategy,
-        precision=arm.job.precision,  # type: ignore[arg-type]
-        default_root_dir=arm.folder,
-        callbacks=_callbacks(arm),
-        logger=arm.loggers or False,
-        enable_model_summary=False,
-        **options,
-    )
-
-
-def optimizer_steps(trainer: Mapping[str, Any], batches: int) -> int:
-    """Optimizer steps of a whole stage, as Lightning counts them.
-
-    >>> optimizer_steps(dict(limit_train_batches=1.0, accumulate_grad_batches=2, max_epochs=3, max_steps=-1), 5)
-    9
-    """
-    per_epoch = -(-_limited(trainer["limit_train_batches"], batches) // trainer["accumulate_grad_batches"])
-    epochs = trainer["max_epochs"]
-    total = per_epoch * epochs if epochs and epochs > 0 else trainer["max_steps"]
-    return int(min(total, trainer["max_steps"]) if trainer["max_steps"] > 0 else total)
-
-
-def _limited(limit: int | float, batches: int) -> int:
-    """How many of ``batches`` Lightning's ``limit_train_batches`` leaves, at least one."""
-    return max(1, min(limit, batches) if isinstance(limit, int) else int(limit * batches))
-
-
-def _callbacks(arm: Arm) -> list[Callback]:
-    assert arm.stage.spec is not None
-    options, metric = arm.stage.spec["trainer"], f"{arm.stage.name}/validation/{arm.job.dataset.metric}"
-    checkpoints = arm.folder / "checkpoints"
-    best = ModelCheckpoint(checkpoints, filename="best", monitor=metric, mode="max", save_weights_only=True)
-    callbacks: list[Callback] = [best, Resume(checkpoints, options["checkpoint_seconds"]), Curves(arm.folder)]
-    if options["early_stopping_patience"] is not None:
-        callbacks.append(EarlyStopping(metric, mode="max", patience=options["early_stopping_patience"]))
-    nodes = arm.job.config["callbacks"] or {}
-    return callbacks + [build(node, f"callbacks.{name}") for name, node in nodes.items()]
-
-
 def _resume_from(folder: Path) -> Path | None:
     path = folder / "checkpoints" / resume.FILE
     if path.is_file():
         log.info("Continuing an interrupted attempt.")
         return path
     return None
-
-
-@contextmanager
-def known_warnings() -> Iterator[None]:
-    """Silence two of Lightning's warnings: one about its own code, one about what resuming is."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-        yield
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C stays a KeyboardInterrupt: Lightning turns it into an exit and mutes the signal."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
 
 
 def _finish(arm: Arm, technique: Technique, trainer: Trainer, data: LightningDataModule) -> None:

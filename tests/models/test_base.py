@@ -18,7 +18,7 @@ from modelpress.models.base import Batch, Model, Output, load, parameter_count
 class Saved(Model):
     """Opened by name from a folder."""
 
-    labels = ["a", "b"]
+    labels: list[str] = ["a", "b"]  # noqa: RUF012  (as in the contract)
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

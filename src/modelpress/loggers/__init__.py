@@ -36,11 +36,11 @@ class Tracking:
 
         nodes: Mapping[str, Any] = self._job.config["logger"] or {}
         for key, node in nodes.items():
-            maker = build(node)
+            maker: Any = build(node) if str(node["_target_"]).startswith(__name__) else None
             if getattr(maker, "func", None) is Wandb:
                 self._runs[key] = maker(save_dir=self.folder, name=self._job.name, config=self._job.config)
-            else:
-                self._makers[key] = maker
+            else:  # made when a stage trains: importing Lightning's loggers imports torch
+                self._makers[key] = lambda save_dir, node=node: build(node)(save_dir=save_dir)
         for run in self._runs.values():
             run.open()
         return self
