@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,15 +79,26 @@ class Teacher:
         self._keep(self._part_key("logits", items.device), _encode_logits(output), items)
         return output
 
+    def commit(self) -> None:
+        """Write what is still in memory.
+
+        Training does so with every checkpoint: an answer that was used but lost would be computed again in another
+        batch, and differ in its last bits from what an uninterrupted run reads.
+        """
+        self._each(ItemCache.commit)
+
     def close(self) -> None:
         """Write what is still in memory and let others use the cache. The teacher stays usable."""
-        for key, cache in self._caches.items():
+        self._each(ItemCache.close)
+        self._caches.clear()
+
+    def _each(self, action: Callable[[ItemCache], None]) -> None:
+        for key, cache in list(self._caches.items()):
             try:
                 if cache is not None:
-                    cache.close()
+                    action(cache)
             except OSError as error:
                 self._give_up(key, error)
-        self._caches.clear()
 
     def _look_up(self, batch: Batch, needs: frozenset[str], layers: Sequence[int], items: _Items) -> Output:
         parts = ["logits"] + (["hidden_" + "-".join(map(str, layers))] if layers else [])

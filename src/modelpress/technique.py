@@ -128,6 +128,8 @@ class Technique(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Only what training needs: plain tensors and numbers, readable with ``weights_only=True``."""
         checkpoint.pop("hyper_parameters", None)
+        if self.teacher is not None:
+            self.teacher.commit()
 
 
 def step_seed(seed: int, step: int) -> int:
