@@ -12,6 +12,7 @@ The networks have the real shapes and random weights: speed does not depend on t
 from __future__ import annotations
 
 import itertools
+import logging
 import statistics
 import tempfile
 import time
@@ -30,6 +31,7 @@ from modelpress.models.base import Model
 from modelpress.optimizer import OptimizerConfig, make
 from modelpress.teacher import Teacher
 from modelpress.technique import Technique
+from modelpress.trainer import known_warnings
 from modelpress.transforms.base import Transform
 
 SENTENCES, BLOCKS, STEPS = 1920, 6, 30
@@ -77,6 +79,7 @@ class Bench:
         teacher = Teacher(self.teacher, **cached)
         teacher.layers = objective.teacher_layers()
         optimizer = OptimizerConfig(**self.spec["optimizer"])
+        self.student.train()  # from_pretrained leaves evaluation mode
         technique = Technique(
             self.student, objective, Transform(), optimizer, stage="distill", seed=1, steps=1000, teacher=teacher
         )
@@ -94,7 +97,8 @@ class Bench:
             callbacks=[clock],
             log_every_n_steps=20,
         )
-        trainer.fit(technique, train_dataloaders=self.data.train_dataloader())
+        with known_warnings():
+            trainer.fit(technique, train_dataloaders=self.data.train_dataloader())
         teacher.close()
         return clock
 
@@ -178,6 +182,7 @@ def median(blocks: Sequence[Sequence[float]]) -> float:
 
 
 def main() -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(Path(name))
         step_ratio(bench)
