@@ -240,3 +240,10 @@ def test_checking_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_engines_that_cannot_be_deployed_are_not_enough() -> None:
+    (fault,) = _faults("engine=[torch]")
+    assert "cannot be deployed" in fault
+    assert "engine=[onnxruntime,torch]" in fault
+    assert _faults("engine=[onnxruntime,torch]") == []

@@ -56,3 +56,8 @@ def test_a_stage_that_exists_but_is_not_selected() -> None:
 def test_group_options_come_from_disk() -> None:
     assert {"csv", "wandb", "none"} <= set(group_options("logger"))
     assert group_options("nothing") == []
+
+
+def test_a_key_that_exists_but_not_with_the_other_overrides() -> None:
+    good = OmegaConf.create({"engine": {"openvino": {"precisions": ["fp32"]}}})
+    assert "contradicts another override" in unknown_key("engine.openvino.precisions=[bf16]", good)

@@ -8,6 +8,7 @@ import pytest
 
 import tests.tiny as tiny
 from modelpress.config import compose
+from modelpress.errors import ModelPressError
 from modelpress.graph import Graph, graph, merged
 from modelpress.job import Job
 
@@ -82,3 +83,18 @@ def test_a_techniques_own_trainer_values_win(world: Path) -> None:
     spec = merged(job, job.config["technique"]["distill"])
     assert spec["trainer"]["max_epochs"] == 2
     assert spec["trainer"]["gradient_clip_val"] == job.config["trainer"]["gradient_clip_val"]
+
+
+def test_one_yaml_as_teacher_and_subject_gives_two_names(world: Path) -> None:
+    base = [o for o in tiny.overrides(world) if not o.startswith(("technique", "model."))]
+    given = [o for o in base if o != "model=tinybert"]
+    extra = ["technique=finetune", "model=hf", f"model.path={world / 'checkpoint'}"]
+    network = graph(Job.of(compose([*given, *extra]), world / "run"))
+    assert titles(network) == ["hf_teacher · finetune", "hf · finetune"]
+
+
+def test_a_run_without_any_tokenizer_says_what_to_do(world: Path) -> None:
+    base = [o for o in tiny.overrides(world) if not o.startswith(("technique", "teacher", "model@"))]
+    cfg = compose([*base, "technique=finetune", "model@teacher=none", "model.init=random"])
+    with pytest.raises(ModelPressError, match="no model of this run brings a tokenizer"):
+        graph(Job.of(cfg, world / "run")).last.tokenizer()

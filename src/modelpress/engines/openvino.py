@@ -77,8 +77,8 @@ class OpenVino(Engine):
 class OpenVinoSession(Session):
     """One compiled model with one infer request.
 
-    ``run`` sets shared tensors and calls the binding below ``InferRequest.infer``: measured at 1x128, its convenience
-    layer costs 0.23 ms around an inference of 3.2 ms, this way 0.12 ms (the bare call 0.07 ms).
+    ``run`` sets shared tensors and calls the binding below ``InferRequest.infer``, whose convenience layer would be a
+    visible share of a small network's latency (``bench/benchmark_app.py`` compares with OpenVINO's own tool).
     """
 
     def __init__(self, compiled: Any, plan: Plan) -> None:
