@@ -10,7 +10,7 @@ from modelpress.job import Job
 from modelpress.stage import Stage, deciding
 from modelpress.store import RECORD, Entry, Store, read
 
-# floating-point operations per second of a small encoder in training on two cores: a guess until the store has a history
+# floating-point operations per second of a small encoder in training on two cores: a guess until the store knows
 FLOPS = {"bf16-mixed": 2.0e11, "16-mixed": 2.0e11, "32-true": 1.0e11}
 FORWARD, TRAIN = 2, 6  # operations per parameter and token
 
