@@ -16,7 +16,7 @@ WANTED = {"tinybert": (4.5, 1.4), "tinybert_aligned": (5.2, 1.4)}
 def report_of(model: str) -> Report:
     """A whole run of ``model``; its reports stay in outputs/bench_speed."""
     engines = "engine=[onnxruntime,openvino,torch,torch_compile]"
-    cfg = compose(["technique=distill", f"model={model}", "benchmark=default", engines])
+    cfg = compose(["technique=distill", f"model={model}", "benchmark=default", "control=false", engines])
     folder = Path("outputs") / "bench_speed" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{model}"
     folder.mkdir(parents=True, exist_ok=True)
     report = execute(Job.of(cfg, folder, f"python -m bench speed ({model})"))
