@@ -12,8 +12,9 @@ BIN := .venv/bin
 INPUTS := pyproject.toml requirements/bootstrap.lock requirements/linux.lock requirements/demo.lock
 KEY := $(shell (echo '$(CURDIR)'; cat $(INPUTS)) | sha256sum | cut -c1-16)
 STAMP := .venv/.modelpress-$(KEY)
+PEERS := .venv-peers/.$(shell (echo '$(CURDIR)'; cat requirements/peers.lock requirements/torchao.lock) | sha256sum | cut -c1-16)
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench peers lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -53,12 +54,23 @@ check: setup  ## lint and types only
 bench: setup  ## the numbers of the README (PART=name runs one part)
 	@$(BIN)/python -m bench $(PART)
 
+peers: setup $(PEERS)  ## install rival quantizers (NNCF, optimum, torchao) for make bench PART=quantization
+
+$(PEERS):
+	@echo "installing the rivals into .venv-peers (about 7 GB on disk), torchao into .venv"
+	$(BIN)/python -m venv --clear --without-pip .venv-peers
+	$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --compile-bytecode --require-hashes -r requirements/peers.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/torchao.lock
+	touch $@
+
 lock: setup  ## resolve the ranges of pyproject.toml anew and write requirements/*.lock
 	@lock() { $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "$$@"; }
 	lock --extra dev pyproject.toml -o requirements/linux.lock --upgrade
 	lock requirements/bootstrap.in -o requirements/bootstrap.lock
 	lock --no-deps requirements/demo.in -o requirements/demo.lock
+	lock requirements/peers.in -o requirements/peers.lock
+	lock --no-deps requirements/torchao.in -o requirements/torchao.lock
 
 clean:  ## remove .venv, caches and build products (outputs/ and multirun/ stay)
-	@rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf .venv .venv-peers dist build .mypy_cache .ruff_cache .pytest_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -79,6 +79,11 @@ def test_a_limit_on_steps_shortens_the_epochs(world: Path) -> None:
     assert minutes(job, network.last)[0] == pytest.approx(by_hand(network.last, 5 * 32, epochs=1))
 
 
+def test_a_stage_without_epochs_trains_nothing(world: Path) -> None:
+    job, network = job_of(world, "technique.distill.trainer.max_epochs=0")
+    assert minutes(job, network.last) == (0.0, "arithmetic")
+
+
 def test_what_needs_no_training_only_loads(world: Path) -> None:
     job, network = job_of(world)
     adopted = dataclasses.replace(network.baseline, spec=None)

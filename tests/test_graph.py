@@ -98,3 +98,28 @@ def test_a_run_without_any_tokenizer_says_what_to_do(world: Path) -> None:
     cfg = compose([*base, "technique=finetune", "model@teacher=none", "model.init=random"])
     with pytest.raises(ModelPressError, match="no model of this run brings a tokenizer"):
         graph(Job.of(cfg, world / "run")).last.tokenizer()
+
+
+def test_quantization_wants_a_trained_network_first(world: Path) -> None:
+    base = [o for o in tiny.overrides(world) if not o.startswith(("technique", "model", "teacher"))]
+    subject = ["model=hf", f"model.path={world / 'checkpoint'}"]
+    for technique, expected in {
+        "ptq": ["hf · finetune", "hf · ptq"],
+        "qat": ["hf · finetune", "hf · control", "hf · qat"],
+        "qat_distill": ["hf · finetune", "hf · control", "hf · qat_distill"],
+    }.items():
+        network = graph(Job.of(compose([*base, *subject, f"technique={technique}"]), world / "run"))
+        assert titles(network) == expected
+        assert network.control_expected is (technique != "ptq")
+        assert network.baseline.name == "finetune"
+        assert network.last.teacher is (network.last.parent if technique == "qat_distill" else None)
+
+
+def test_after_distillation_the_student_is_quantized(world: Path) -> None:
+    network = graph_of(world, "technique=[distill,qat]")
+    assert titles(network) == ["hf · finetune", "tinybert · distill", "tinybert · control", "tinybert · qat"]
+    assert network.control is not None
+    assert network.control.parent is network.last.parent
+    assert network.control.spec is not None
+    assert network.control.spec["trainer"]["max_epochs"] == 0
+    assert not graph_of(world, "technique=[distill,ptq]").control_expected

@@ -12,7 +12,7 @@ import tests.tiny as tiny
 from modelpress.config import compose
 from modelpress.graph import graph
 from modelpress.job import Job
-from modelpress.stage import WEIGHTS, Stage, control_of, preprocessor_digest, request
+from modelpress.stage import NUMERICS, WEIGHTS, Stage, control_of, preprocessor_digest, request, weights_digest
 from modelpress.store import Entry
 
 
@@ -87,6 +87,84 @@ def test_control_keeps_start_and_steps_and_drops_the_technique(world: Path) -> N
     assert control.spec["optimizer"] == network.last.spec["optimizer"]
     assert control.spec["objective"]["_target_"].endswith("Task")
     assert control_of(control) is None
+
+
+def quantized(world: Path, technique: str, *extra: str) -> Stage:
+    """The last stage of ``technique`` after the distillation."""
+    network = graph(Job.of(compose(tiny.overrides(world, f"technique=[distill,{technique}]", *extra)), world / "run"))
+    return network.last
+
+
+@pytest.mark.parametrize("technique", ["qat", "qat_distill"])
+def test_the_control_of_qat_is_ptq_of_the_same_parent(world: Path, technique: str) -> None:
+    stage = quantized(world, technique, f"technique.{technique}.transform.calibrator=mse")
+    control = control_of(stage)
+    assert control is not None
+    assert control.spec is not None
+    assert stage.spec is not None
+    assert control.parent is stage.parent
+    assert control.teacher is None
+    assert control.spec["transform"] == stage.spec["transform"]
+    assert control.spec["trainer"] == {**stage.spec["trainer"], "max_epochs": 0}
+    assert control.spec["objective"]["_target_"].endswith("Task")
+    assert control_of(control) is None
+
+
+@pytest.mark.parametrize("technique", ["ptq", "ptq_dynamic", "bf16"])
+def test_what_trains_nothing_has_no_control(world: Path, technique: str) -> None:
+    assert control_of(quantized(world, technique)) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ("technique.ptq.transform.samples=30", False),
+        ("technique.ptq.transform.draw=1", False),
+        ("technique.ptq.transform.balance=null", False),
+        ("trainer.log_every_n_steps=3", True),
+    ],
+)
+def test_calibration_is_in_the_key(world: Path, change: str, same: bool) -> None:
+    def key_of(*extra: str) -> str:
+        job = Job.of(compose(tiny.overrides(world, "technique=[distill,ptq]", *extra)), world / "run")
+        stage = graph(job).last
+        assert stage.parent is not None
+        return request(job, stage, {stage.parent: entry("a" * 64)}).key
+
+    assert (key_of(change) == key_of()) is same
+
+
+def test_the_code_of_quantization_is_in_the_key(world: Path) -> None:
+    job = Job.of(compose(tiny.overrides(world, "technique=[distill,ptq]")), world / "run")
+    last = graph(job).last
+    assert last.parent is not None
+    assert last.parent.teacher is not None
+    done = {last.parent: entry("a" * 64), last.parent.teacher: entry("b" * 64)}
+    sources = {stage: set(request(job, stage, done).inputs["sources"]) for stage in (last, last.parent)}
+    room = Path(__file__).parents[1] / "src/modelpress/quantization"
+    others = {"half", "overflow", "__init__", "ops"}  # of 16 bits; of the export
+    expected = {f"modelpress.quantization.{path.stem}" for path in room.glob("*.py")} - {
+        f"modelpress.quantization.{name}" for name in others
+    }
+    assert expected <= sources[last]
+    assert not any("quantization" in name for name in sources[last.parent])
+
+
+def test_a_network_is_its_weights_and_its_numerics() -> None:
+    def of(**digests: str) -> Entry:
+        files: dict[str, Any] = {name: {"sha256": digest, "bytes": 1} for name, digest in digests.items()}
+        return Entry("key", "stage", "s", Path("nowhere"), {}, files, 1.0, "today")
+
+    plain = of(**{WEIGHTS: "a" * 64, "model/config.json": "c" * 64})
+    assert weights_digest(plain) == "a" * 64  # as before there were numerics: results in a store stay valid
+    kinds = [
+        plain,
+        of(**{WEIGHTS: "b" * 64}),
+        of(**{WEIGHTS: "a" * 64, NUMERICS[0]: "d" * 64}),
+        of(**{WEIGHTS: "a" * 64, NUMERICS[0]: "d" * 64, NUMERICS[1]: "e" * 64}),
+        of(**{WEIGHTS: "a" * 64, NUMERICS[0]: "d" * 64, NUMERICS[1]: "f" * 64}),
+    ]
+    assert len({weights_digest(kind) for kind in kinds}) == len(kinds)
 
 
 def test_the_student_takes_its_teachers_tokenizer(world: Path) -> None:

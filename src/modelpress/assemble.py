@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelpress.benchmark.machine import machine
 from modelpress.benchmark.session import Measurement
 from modelpress.engines.base import Plan
+from modelpress.provenance import curves, diagnostics, environment, lineage, seconds
 from modelpress.report.record import Report, Row
 from modelpress.report.verdict import Budget, Evidence, judge
-from modelpress.store import Entry, write_atomic
+from modelpress.stage import QUANTIZE, Stage
+from modelpress.store import write_atomic
 
 if TYPE_CHECKING:
     from modelpress.press import Pressed
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # names of BERT and of DistilBERT
 HIDDEN, HEADS, NEURONS = ("hidden_size", "dim"), ("num_attention_heads", "n_heads"), ("intermediate_size", "hidden_dim")
+NUMERICS = "numerics.json"  # beside the weights of a quantized or 16-bit stage
 PREPROCESSED = 200  # test texts on which tokenization is timed
 
 
@@ -130,9 +131,27 @@ def _blank(pressing: Pressing, item: Pressed, engine: str, precision: str, shape
             "kernel_multiple": pressing.job.hardware.kernel_multiple,
             "widths": widths(item.entry.folder / "model" / "config.json"),
             "operators": sum(facts["ops"].values()),
-            **({"description": "same start and steps, no technique"} if stage.role == "control" else {}),
+            **({"description": described(stage)} if stage.role == "control" else {}),
+            **numerics(item.entry.folder / "model"),
         },
     )
+
+
+def described(control: Stage) -> str:
+    """What a control arm is."""
+    if control.spec and control.spec["transform"]["_target_"] == QUANTIZE:
+        return "the same quantization without training (PTQ)"
+    return "same start and steps, no technique"
+
+
+def numerics(model: Path) -> dict[str, Any]:
+    """What was done to a network that is not float32; without the long lists of a search."""
+    path = model / NUMERICS
+    if not path.is_file():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    search = {k: v for k, v in record.get("search", {}).items() if k != "sensitivity"}
+    return {"numerics": {**record, **({"search": search} if search else {})}}
 
 
 def widths(config: Path) -> list[int]:
@@ -148,7 +167,8 @@ def _absent(pressing: Pressing, item: Pressed) -> list[Evidence]:
     shapes = pressing.settings.shapes
     rows = []
     for name, why in item.absent.items():
-        precision = pressing.job.engines[name].precisions[0]
+        kind = numerics(item.entry.folder / "model").get("numerics", {}).get("kind")
+        precision = kind or pressing.job.engines[name].precisions[0]
         rows += [replace(_blank(pressing, item, name, precision, shape), why=why) for shape in shapes]
     return [Evidence(row, None, None) for row in rows]
 
@@ -202,49 +222,3 @@ def _pairs(table: Any) -> list[str | None]:
 
 def _trace(entry: Evidence) -> list[float]:
     return [value for block in entry.rounds or [] for value in block]
-
-
-def curves(pressing: Pressing) -> list[Any]:
-    """Training curves of every stage of the run, from the store."""
-    from modelpress.curves import FILE, read
-    from modelpress.report.extras import Curve
-
-    found = []
-    for stage in pressing.graph.order:
-        series: dict[str, Any] = {}
-        for line in read(pressing.done[stage].folder / FILE):
-            for name, value in line["metrics"].items():
-                xs, ys = series.setdefault(name.removeprefix(f"{stage.name}/"), ([], []))
-                xs.append(line["step"])
-                ys.append(value)
-        if series:
-            found.append(Curve(stage.title, stage.role, series))
-    return found
-
-
-def diagnostics(pressing: Pressing) -> list[dict[str, Any]]:
-    """What the stages noticed about their own training."""
-    found: list[dict[str, Any]] = []
-    for stage in pressing.graph.order:
-        path = pressing.done[stage].folder / "diagnostics.json"
-        for line in json.loads(path.read_text()) if path.is_file() else []:
-            found.append({"stage": stage.title, **line})
-    return found
-
-
-def lineage(pressing: Pressing) -> list[Entry]:
-    """Every store entry that the report rests on, sources first."""
-    stages = [pressing.done[stage] for stage in pressing.graph.order]
-    return [*stages, *(item.export for item in pressing.pressed), pressing.measurement]
-
-
-def environment(pressing: Pressing) -> dict[str, Any]:
-    """The machine before and after the measurement, and now."""
-    session = pressing.session
-    return {"before": session.machine_before, "after": session.machine_after, "report": machine()}
-
-
-def seconds(pressing: Pressing) -> dict[str, float]:
-    """Wall time of this run, and what each part cost when it was made."""
-    parts = {entry.name: round(entry.seconds, 1) for entry in lineage(pressing)}
-    return {"total": round(time.time() - pressing.started, 1), **parts}

@@ -164,10 +164,18 @@ def _own_trainer_value(key: str, name: str, value: Any) -> str | None:
     return f"{key}.{name} is {value!r}; it must be a number above 0" + (", or null." if name[0] == "e" else ".")
 
 
+def _reshapes(stage: Tree) -> bool:
+    """Whether the stage does something to the network beside training it."""
+    node = stage["transform"]
+    return isinstance(node, dict) and node.get("_target_") != "modelpress.transforms.base.Identity"
+
+
 def _length(key: str, stage: Tree, shared: Tree) -> str | None:
     """A training must end, and must begin."""
     merged = {**shared, **(stage["trainer"] or {})}
     limits = {name: merged.get(name) for name in ("max_epochs", "max_steps")}
+    if limits["max_epochs"] == 0 and _reshapes(stage):
+        return None  # calibrate, convert or prune, and train nothing
     for name, value in limits.items():
         if isinstance(value, int) and value < 1 and value != -1:
             owner = f"{key}.trainer" if name in (stage["trainer"] or {}) else "trainer"

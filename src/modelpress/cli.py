@@ -32,6 +32,7 @@ COMMANDS = {
     "plan": Command("modelpress.cli_run", "what a run would find in the store, what it would do, and about how long"),
     "predict": Command("modelpress.deploy", "use a deployed engine: predict outputs/latest 'a charming film'"),
     "show": Command("modelpress.report.show", "a finished run's report in the terminal"),
+    "sensitivity": Command("modelpress.sensitivity_cli", "what each layer of a run's INT8 network costs"),
     "bench": Command("modelpress.benchmark.file", "measure any ONNX file with the method of the reports"),
     "store": Command("modelpress.store_cli", "list or clean the store of finished stages"),
 }
@@ -54,7 +55,7 @@ def _answer(given: list[str]) -> int:
 
 def help_text() -> str:
     """What ``modelpress --help`` prints."""
-    lines = [f"  {name:<9}{command.help}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<13}{command.help}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             f"{PROGRAM} {__version__}: distil a network into a small one, press it into engines, say whether it paid.",

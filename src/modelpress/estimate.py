@@ -56,6 +56,6 @@ def _items(job: Job, trainer: Mapping[str, Any]) -> float:
     train, batch = job.dataset.describe()["splits"]["train"], job.config["dataset"]["batch_size"]
     share, epochs, steps = trainer["limit_train_batches"], trainer["max_epochs"], trainer["max_steps"]
     each = min(share * batch, train) if isinstance(share, int) else share * train
-    by_epochs = each * epochs if epochs and epochs > 0 else math.inf
+    by_epochs = each * epochs if epochs is not None and epochs >= 0 else math.inf
     by_steps = steps * trainer["accumulate_grad_batches"] * batch if steps > 0 else math.inf
     return float(min(by_epochs, by_steps))

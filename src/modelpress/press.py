@@ -17,15 +17,25 @@ from typing import Any
 from modelpress.benchmark.machine import fingerprint as machine_fingerprint
 from modelpress.engines.base import Artifact, Engine, Plan, Unsupported
 from modelpress.job import Job, sources, versions
-from modelpress.stage import WEIGHTS, Stage
+from modelpress.stage import Stage, weights_digest
 from modelpress.store import Entry, Request, write_atomic
 
 log = logging.getLogger(__name__)
 EXPORT_CODE = tuple(
     f"modelpress.{name}"
     for name in (
-        *("export.onnx", "export.check", "export.stage"),
+        *("export.onnx", "export.check", "export.stage", "export.typed", "export.typed_nodes", "export.typed_run"),
+        *("quantization.ops", "quantization.fake", "quantization.layers", "quantization.quantizers"),
+        *("quantization.attach", "quantization.files"),
         *("models.classifier", "models.tower", "models.attention", "models.layout"),
+    )
+)
+ENGINE_CODE = tuple(  # beside the engine's own module: how a quantized graph is spelled for it
+    f"modelpress.{name}"
+    for name in (
+        *("engines.graph", "engines.int8", "engines.openvino_layers", "engines.precision", "engines.spelling"),
+        *("export.graph_view", "export.linears", "export.lower", "export.lower_onnxruntime"),
+        *("export.quantized", "export.quantized_onnxruntime"),
     )
 )
 RUNTIMES = ("onnxruntime", "openvino", "torch")
@@ -50,7 +60,7 @@ class Pressed:
 def export_request(entry: Entry) -> Request:
     """The store's key for a stage's ONNX file: its weights and the code that exports them."""
     inputs = {
-        "weights": entry.digest_of(WEIGHTS),
+        "weights": weights_digest(entry),
         "model": entry.digest_of("model/modelpress.json"),
         "versions": versions("torch", "transformers", "onnx", "onnxscript", "onnxruntime"),
         "sources": sources(*EXPORT_CODE),
@@ -107,7 +117,7 @@ def _engine(
         "hardware": asdict(job.hardware),
         "machine": machine_fingerprint(),
         "versions": versions(*RUNTIMES),
-        "sources": sources(type(engine).__module__),
+        "sources": sources(type(engine).__module__, *ENGINE_CODE),
     }
 
     def compute(folder: Path) -> None:

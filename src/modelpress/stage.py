@@ -12,6 +12,7 @@ from modelpress.models.recipe import Recipe
 from modelpress.store import Entry, Request, digest, file_digest
 
 WEIGHTS = "model/model.safetensors"
+NUMERICS = ("model/numerics.json", "model/numerics.safetensors")  # of a quantized or 16-bit stage
 # the code that decides what a trained stage contains, beside the `_target_`s of its config
 CODE = tuple(
     f"modelpress.{name}"
@@ -22,8 +23,23 @@ CODE = tuple(
         *("models.attention", "models.architecture", "models.labels", "callbacks.best"),
     )
 )
+# and the code behind a transform's `_target_`
+TRANSFORM_CODE = {
+    "modelpress.transforms.quantize": tuple(
+        f"modelpress.quantization.{name}"
+        for name in (
+            *("attach", "balance", "bias", "calibrate", "calibrators", "fake", "files", "layers", "observers"),
+            *("quantizers", "search", "sensitivity"),
+        )
+    ),
+    "modelpress.transforms.precision": (
+        *("modelpress.quantization.half", "modelpress.quantization.overflow"),
+        *("modelpress.export.typed_nodes", "modelpress.models.numerics"),
+    ),
+}
 IDENTITY = "modelpress.transforms.base.Identity"
 TASK = "modelpress.objectives.task.Task"
+QUANTIZE = "modelpress.transforms.quantize.Quantize"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +99,7 @@ def request(job: Job, stage: Stage, done: dict[Stage, Entry]) -> Request:
     """The store's key for a stage: everything that decides its weights. Needs the entries of its sources."""
 
     def weights(of: Stage | None) -> str | None:
-        return done[of].digest_of(WEIGHTS) if of is not None else None
+        return weights_digest(done[of]) if of is not None else None
 
     inputs = {
         "model": stage.recipe.fingerprint(),
@@ -97,9 +113,20 @@ def request(job: Job, stage: Stage, done: dict[Stage, Entry]) -> Request:
         "devices": job.hardware.devices,
         "seed": job.seed,
         "versions": versions(*TRAINING_LIBRARIES, "modelpress"),
-        "sources": sources(*CODE, *targets([stage.model, stage.spec, job.config["dataset"]])),
+        "sources": sources(*CODE, *_transform_code(stage), *targets([stage.model, stage.spec, job.config["dataset"]])),
     }
     return Request("stage", stage.title, inputs)
+
+
+def weights_digest(entry: Entry) -> str:
+    """What a stage's network is: its weights and, where they are not float32, its numerics."""
+    parts = [entry.digest_of(name) for name in (WEIGHTS, *NUMERICS) if name in entry.files]
+    return parts[0] if len(parts) == 1 else digest(parts)
+
+
+def _transform_code(stage: Stage) -> tuple[str, ...]:
+    target = str((stage.spec or {"transform": {"_target_": IDENTITY}})["transform"]["_target_"])
+    return TRANSFORM_CODE.get(target.rpartition(".")[0], ())
 
 
 def deciding(spec: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -119,10 +146,17 @@ def preprocessor_digest(folder: Path | None) -> str | None:
 
 
 def control_of(stage: Stage) -> Stage | None:
-    """The same start and the same steps without the technique; ``None`` where there is nothing to leave out."""
+    """The same start and the same steps without the technique; ``None`` where there is nothing to leave out.
+
+    What is left out of quantization-aware training is the training: its control is PTQ of the same parent.
+    """
     spec = stage.spec
     if spec is None or (spec["transform"]["_target_"], spec["objective"]["_target_"]) == (IDENTITY, TASK):
         return None
+    if spec["trainer"]["max_epochs"] == 0:
+        return None
     plain = {**spec, "transform": {"_target_": IDENTITY}, "objective": {"_target_": TASK}}
+    if spec["transform"]["_target_"] == QUANTIZE:
+        plain |= {"transform": spec["transform"], "trainer": {**spec["trainer"], "max_epochs": 0}}
     start = stage.teacher if stage.starts_from_teacher else None
     return Stage("control", "control", stage.recipe, stage.model, plain, stage.parent, start)

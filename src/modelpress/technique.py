@@ -51,14 +51,14 @@ class Technique(LightningModule):
         self.optimizer_config = optimizer
         self.stage, self.seed, self.teacher = stage, seed, teacher
         # counted by the caller: `Trainer.estimated_stepping_batches` opens the loader before its position is restored
-        self.steps = max(1, steps)
+        self.steps = steps
         self.pressing: Any = None  # what the callbacks of the last test press; set by the pipeline
         self.accuracy = MulticlassAccuracy(num_classes=len(model.labels), average="micro")
 
     @property
     def progress(self) -> float:
         """Share of the stage's optimizer steps that are done, from 0 to 1."""
-        return min(1.0, self.global_step / self.steps)
+        return min(1.0, self.global_step / max(1, self.steps))
 
     def on_fit_start(self) -> None:
         if self.teacher is not None:

@@ -48,7 +48,7 @@ def optimizer_steps(trainer: Mapping[str, Any], batches: int) -> int:
     """
     per_epoch = -(-_limited(trainer["limit_train_batches"], batches) // trainer["accumulate_grad_batches"])
     epochs = trainer["max_epochs"]
-    total = per_epoch * epochs if epochs and epochs > 0 else trainer["max_steps"]
+    total = per_epoch * epochs if epochs is not None and epochs >= 0 else trainer["max_steps"]
     return int(min(total, trainer["max_steps"]) if trainer["max_steps"] > 0 else total)
 
 

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from modelpress.benchmark.lock import shared
 from modelpress.callbacks import resume
+from modelpress.callbacks.progress import tracked
 from modelpress.config import build
 from modelpress.diagnostics import Predictions, diagnose
 from modelpress.job import Job
-from modelpress.models.base import Model, Output, load
+from modelpress.models.base import Model, Output, load, save
 from modelpress.objectives.base import Objective
 from modelpress.optimizer import OptimizerConfig
 from modelpress.stage import TASK, WEIGHTS, Stage, preprocessor_digest
@@ -30,7 +31,7 @@ from modelpress.store import Entry, canonical, clear, write_atomic
 from modelpress.teacher import Teacher
 from modelpress.technique import Technique
 from modelpress.trainer import interruptible, known_warnings, make_trainer, optimizer_steps
-from modelpress.transforms.base import Transform
+from modelpress.transforms.base import Context, Transform
 
 if TYPE_CHECKING:
     from modelpress.pressing import Pressing
@@ -65,14 +66,15 @@ def train(arm: Arm) -> None:
     teacher = arm.model_of(arm.stage.teacher)
     model = _start(arm, teacher)
     if arm.stage.spec is None:
-        model.save(arm.folder / "model")
+        save(model, arm.folder / "model")
         return
     data = arm.datamodule()
     technique = _technique(arm, model, teacher if arm.stage.needs_teacher else None, data)
     trainer = make_trainer(arm, batches=len(data.train_dataloader()))
     with shared(f"training {arm.stage.title}"), interruptible(), known_warnings():
         try:
-            trainer.fit(technique, datamodule=data, ckpt_path=_resume_from(arm.folder), weights_only=True)
+            if technique.steps:
+                trainer.fit(technique, datamodule=data, ckpt_path=_resume_from(arm.folder), weights_only=True)
         finally:
             if technique.teacher is not None:
                 technique.teacher.close()
@@ -102,7 +104,7 @@ def _technique(arm: Arm, model: Model, teacher: Model | None, data: Any) -> Tech
     assert spec is not None
     transform: Transform = build(spec["transform"], f"technique.{arm.stage.name}.transform")
     objective: Objective = build(spec["objective"], f"technique.{arm.stage.name}.objective")
-    reshaped = transform.prepare(model, model.example())
+    reshaped = transform.prepare(model.eval(), _context(model, data))
     assert isinstance(reshaped, Model)
     objective.bind(reshaped.train(), teacher)  # from_pretrained leaves evaluation mode, and Lightning respects it
     frozen = _teacher(arm, teacher, objective, data) if teacher is not None else None
@@ -117,6 +119,10 @@ def _technique(arm: Arm, model: Model, teacher: Model | None, data: Any) -> Tech
         steps=optimizer_steps(spec["trainer"], len(data.train_dataloader())),
         teacher=frozen,
     )
+
+
+def _context(model: Model, data: Any) -> Context:
+    return Context(model.example(), data.calibration, lambda: data.eval_dataloader("validation"), tracked)
 
 
 def _teacher(arm: Arm, model: Model, objective: Objective, data: Any) -> Teacher:
@@ -153,12 +159,22 @@ def _finish(arm: Arm, technique: Technique, trainer: Trainer, data: LightningDat
         technique.load_state_dict(state)
     model = technique.transform.finalize(technique.model.cpu().eval())
     assert isinstance(model, Model)
-    model.save(arm.folder / "model")
-    score = float(best.best_model_score) if best.best_model_score is not None else None
+    save(model, arm.folder / "model")
+    score = float(best.best_model_score) if best.best_model_score is not None else _accuracy(model, data)
     metrics = {"validation": {arm.job.dataset.metric: score}, "epochs": trainer.current_epoch, "steps": technique.steps}
     write_atomic(arm.folder / "metrics.json", json.dumps(metrics))
     write_atomic(arm.folder / "diagnostics.json", json.dumps(_diagnostics(arm, model, technique.teacher, data)))
     clear(arm.folder / "checkpoints")
+
+
+@torch.no_grad()
+def _accuracy(model: Model, data: Any) -> float:
+    """On the validation split, for a stage that trained nothing."""
+    hits = items = 0
+    for batch in tracked(data.eval_dataloader("validation"), "validating"):
+        hits += int((_scores(model(batch)).argmax(1) == batch["labels"]).sum())
+        items += len(batch["labels"])
+    return hits / items
 
 
 @torch.no_grad()

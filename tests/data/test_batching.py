@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelpress.data.batching import epoch_batches, length_sorted_batches, pad
+from modelpress.data.batching import epoch_batches, equal_length_batches, length_sorted_batches, pad
 from modelpress.data.tokens import Tokens
 from modelpress.errors import ModelPressError
 
@@ -75,6 +75,21 @@ def test_evaluation_goes_from_long_to_short_and_ranks_share_it() -> None:
     assert (np.diff(lengths[whole]) <= 0).all()
     shares = [np.concatenate(length_sorted_batches(lengths, 8, rank=r, world_size=3)) for r in range(3)]
     assert sorted(np.concatenate(shares).tolist()) == sorted(whole.tolist()) == list(range(101))
+
+
+def test_property_batches_of_one_length_hold_the_chosen_items_once() -> None:
+    """60 random cases: sizes, batch sizes, choices."""
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        lengths = generator.integers(2, int(generator.integers(3, 40)), int(generator.integers(1, 300)))
+        size = int(generator.integers(1, 20))
+        rows = generator.permutation(len(lengths))[: int(generator.integers(1, len(lengths) + 1))]
+        batches = equal_length_batches(lengths, rows, size)
+        assert sorted(np.concatenate(batches).tolist()) == sorted(rows.tolist())
+        assert all(1 <= len(batch) <= size for batch in batches)
+        assert all(len(set(lengths[batch])) == 1 for batch in batches)
+        counts = np.unique(lengths[rows], return_counts=True)[1]
+        assert len(batches) == sum(-(-count // size) for count in counts)  # no more than there must be
 
 
 def test_pad_against_a_loop() -> None:

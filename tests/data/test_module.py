@@ -66,6 +66,44 @@ def test_the_seed_orders_training_and_nothing_else(reviews_csv: str, tokenizer_f
     assert order(one.calibration_dataloader()) == order(two.calibration_dataloader())
 
 
+def test_calibration_takes_whole_texts_without_padding(
+    reviews_csv: str, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    data = make(reviews_csv, tokenizer_folder, tmp_path, pad_to_multiple=8)
+    split = data.dataset.split("calibration")
+    encoded = data.tokenizer.encode(split["text"].tolist())
+    batches = data.calibration(6)
+    seen: dict[int, list[int]] = {}
+    for batch in batches:
+        assert batch["attention_mask"].all()
+        assert {"input_ids", "attention_mask", "token_type_ids", "labels", "index"} == set(batch)
+        for index, label, ids in zip(batch["index"], batch["labels"], batch["input_ids"], strict=True):
+            seen[int(index)] = ids.tolist()
+            assert label == split["label"][int(index)]
+    assert seen == {i: encoded.item(i)[0] for i in range(6)}
+
+
+def test_another_draw_takes_other_texts(reviews_csv: str, tokenizer_folder: Path, tmp_path: Path) -> None:
+    data = make(reviews_csv, tokenizer_folder, tmp_path)
+
+    def rows(samples: int, draw: int) -> list[int]:
+        return [int(i) for batch in data.calibration(samples, draw) for i in batch["index"]]
+
+    assert rows(3, 1) == rows(3, 1)
+    assert len({tuple(sorted(rows(3, draw))) for draw in range(8)}) > 3
+    for draw in range(4):
+        assert len(set(rows(4, draw))) == 4
+        assert set(rows(2, draw)) <= set(rows(4, draw))  # a larger sample holds the smaller one
+    assert len({tuple(rows(6, draw)) for draw in range(8)}) > 3  # lengths come in random order too
+
+
+@pytest.mark.parametrize("samples", [0, 7])
+def test_too_few_items_to_calibrate_with(samples: int, data: TextData) -> None:
+    message = rf"{samples} calibration samples were asked for; dataset csv has 6 .*Set transform.samples to 1 … 6"
+    with pytest.raises(ModelPressError, match=message):
+        data.calibration(samples)
+
+
 def test_ranks_share_the_batches(data: TextData, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, list[int]] = {"train": [], "test": []}
     for rank in range(2):

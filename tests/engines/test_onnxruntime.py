@@ -8,8 +8,9 @@ import onnx
 import onnxruntime
 import pytest
 
+from modelpress.engines import onnxruntime as engine
 from modelpress.engines.base import Artifact, Hardware, Plan, Unsupported
-from modelpress.engines.onnxruntime import OnnxRuntime
+from modelpress.engines.onnxruntime import OnnxRuntime, saturates
 from modelpress.errors import ModelPressError
 from tests.engines import graphs
 
@@ -87,6 +88,34 @@ def test_a_graph_that_it_cannot_run(float_graph: Path, tmp_path: Path) -> None:
     onnx.save(model, str(tmp_path / "strange.onnx"))
     with pytest.raises(Unsupported, match=r"cannot open strange\.onnx"):
         OnnxRuntime().build(Artifact(tmp_path / "strange.onnx"), ONE, tmp_path / "engine")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["avx2"], True),
+        (["avx2", "avx512f"], True),
+        (["avx2", "avx_vnni"], False),
+        (["amx_int8", "avx2"], False),
+        (["asimd", "i8mm"], False),
+        ([], False),
+    ],
+)
+def test_kernels_overflow_without_vnni_only(flags: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "machine", lambda: {"flags": flags})
+    assert saturates() is expected
+
+
+def test_both_kinds_of_kernels_give_the_same_numbers(
+    int8_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = []
+    for name, flags in (("old", ["avx2"]), ("new", ["avx2", "avx_vnni"])):
+        monkeypatch.setattr(engine, "machine", lambda flags=flags: {"flags": flags})
+        [plan] = OnnxRuntime().build(Artifact(int8_graph), ONE, tmp_path / name)
+        assert plan.settings["u8_weights"] is (name == "old")
+        answers.append(OnnxRuntime.open(plan).run(graphs.batch(4, 9))["logits"])
+    np.testing.assert_allclose(answers[0], answers[1], rtol=1e-2 if saturates() else 1e-6, atol=1e-6)
 
 
 def _named(inputs: dict[str, Any]) -> dict[str, Any]:

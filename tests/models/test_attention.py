@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from modelpress.errors import ModelPressError
-from modelpress.models.attention import PLAIN, SCORES, collecting, plain_attention, using
+from modelpress.models.attention import (
+    PLAIN,
+    PRODUCTS,
+    SCORES,
+    collecting,
+    plain_attention,
+    quantized,
+    scores_attention,
+    using,
+)
 from tests.models.conftest import tiny
 
 BOTH = frozenset({"attentions", "hidden_states"})
@@ -103,3 +112,57 @@ def test_plain_attention_is_sdpa() -> None:
     with using(network, PLAIN):
         assert network.config._attn_implementation == PLAIN
     assert network.config._attn_implementation == "sdpa"
+
+
+class Recorder(torch.nn.Module):
+    """Stands where a quantizer would: remembers its operand and hands on twice of it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen = x
+        return 2 * x
+
+
+@pytest.mark.parametrize("function", [scores_attention, plain_attention])
+def test_operands_of_both_products_pass_their_quantizers(function: Callable[..., Any]) -> None:
+    q, k, v = torch.randn(3, 2, 4, 7, 5)
+    layer = torch.nn.Identity()
+    bare, _ = function(layer, q, k, v, None)
+    torch.testing.assert_close(quantized(layer, "q", q), q)
+    layer.add_module(PRODUCTS, torch.nn.ModuleDict({name: Recorder() for name in ("q", "k", "p", "v")}))
+    found, _ = function(layer, q, k, v, None)
+    seen = {name: module.seen for name, module in layer.get_submodule(PRODUCTS).items()}  # type: ignore[operator]
+    torch.testing.assert_close(seen["q"], q * 5**-0.5)
+    torch.testing.assert_close(seen["k"], k.transpose(2, 3))  # as the product takes it
+    torch.testing.assert_close(seen["v"], v)
+    weights = torch.softmax(4 * (q * 5**-0.5) @ k.transpose(2, 3), -1)
+    torch.testing.assert_close(seen["p"], weights)
+    torch.testing.assert_close(found, (2 * weights @ (2 * v)).transpose(1, 2))
+    assert not torch.allclose(found, bare)
+
+
+def test_captured_scores_are_those_of_the_quantized_operands(classifier: Callable[..., Any]) -> None:
+    model = classifier()
+    batch = model.example()
+    plain = model(batch).logits
+    layers = model.attention_layers()
+    assert len(layers) == 4
+    torch.testing.assert_close(model(batch).logits, plain, atol=1e-5, rtol=0)
+    model.capture(frozenset({"attentions"}))
+    before = model(batch).attentions
+    for layer in layers:
+        layer.add_module(PRODUCTS, torch.nn.ModuleDict({name: torch.nn.Identity() for name in ("k", "p", "v")}))
+        layer.get_submodule(PRODUCTS).add_module("q", Recorder())
+    after = model(batch).attentions
+    torch.testing.assert_close(after[0], 2 * before[0], atol=1e-5, rtol=1e-5)
+    model.capture(frozenset())
+    assert model.network.config._attn_implementation == SCORES  # the quantizers stay in force
+
+
+def test_only_plainly_written_attention_can_be_quantized(classifier: Callable[..., Any]) -> None:
+    for model_type in ("mpnet", "albert"):
+        numbers = {"pad_token_id": 1, "max_position_embeddings": 42} if model_type == "mpnet" else {}
+        model = classifier(model_type, **numbers)
+        before = model.network.config._attn_implementation
+        with pytest.raises(ModelPressError, match=f"a {model_type} network cannot be quantized .*transform.attention"):
+            model.attention_layers()
+        assert model.network.config._attn_implementation == before

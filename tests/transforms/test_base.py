@@ -24,6 +24,7 @@ def test_nothing_is_touched(kind: type[Transform]) -> None:
     assert transform.coverage(model) == {}
 
 
-def test_it_may_stand_anywhere_in_a_pipeline() -> None:
+def test_it_may_stand_anywhere_but_behind_sixteen_bits() -> None:
     assert Identity.kind == "identity"
-    assert Identity.forbidden_after == ()
+    assert Identity.forbidden_after == ("precision",)
+    assert Transform.forbidden_after == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -20,6 +21,15 @@ def clock(seconds: float) -> str:
     '2:05'
     """
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def tracked(items: Iterable[Any], title: str) -> Iterable[Any]:
+    """A loop outside Lightning with a bar and the time left, on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, title, console=console, transient=True, disable=not console.is_terminal)
 
 
 class Progress(RichProgressBar):

@@ -53,6 +53,13 @@ def length_sorted_batches(
     return batches[rank::world_size]
 
 
+def equal_length_batches(lengths: NDArray[np.int64], rows: NDArray[np.int64], batch_size: int) -> Batches:
+    """The items ``rows`` in batches of one length each: statistics over them see no padding."""
+    found = lengths[rows]
+    groups = [rows[found == length] for length in np.unique(found)]
+    return [group[start : start + batch_size] for group in groups for start in range(0, len(group), batch_size)]
+
+
 def pad(tokens: Tokens, rows: NDArray[np.int64], *, pad_id: int, multiple: int, ceiling: int) -> dict[str, np.ndarray]:
     """Input arrays of the items ``rows``, each (B, S) int64, padded on the right; the mask is 1 on real tokens.
 

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from torch import Tensor
 
 from modelpress.data import requests
 from modelpress.data.base import SPLITS
-from modelpress.data.batching import Batches, epoch_batches, length_sorted_batches
+from modelpress.data.batching import Batches, epoch_batches, equal_length_batches, length_sorted_batches
 from modelpress.data.loader import BatchLoader, Items
 from modelpress.data.tokenizer import TextTokenizer
 from modelpress.data.tokens import TokenCache, Tokens
-from modelpress.errors import one_of
+from modelpress.errors import ModelPressError, one_of
 
 if TYPE_CHECKING:
     from modelpress.data.text import TextDataset
@@ -113,6 +114,24 @@ class TextData(LightningDataModule):
         batches = epoch_batches(self.tokens("calibration").lengths, self.dataset.eval_batch_size, seed=0, epoch=0)
         return self._loader("calibration", lambda epoch: batches)
 
+    def calibration(self, samples: int, draw: int = 0) -> list[dict[str, Tensor]]:
+        """``samples`` items of the calibration split in batches of equal length, so that nothing is padding.
+
+        ``draw`` seeds the choice and the order of the batches, which is random, so that the first ones are typical.
+        Raises ModelPressError if the split holds fewer.
+        """
+        lengths = self.tokens("calibration").lengths
+        if not 1 <= samples <= len(lengths):
+            raise ModelPressError(
+                f"{samples} calibration samples were asked for; dataset {self.dataset.name} has {len(lengths)} in its "
+                f"calibration split. Set transform.samples to 1 … {len(lengths)}."
+            )
+        generator = np.random.default_rng(draw)
+        chosen = generator.permutation(len(lengths))[:samples]
+        batches = equal_length_batches(lengths, chosen, self.dataset.eval_batch_size)
+        items = self._items("calibration", multiple=1)
+        return [items[batches[turn]] for turn in generator.permutation(len(batches))]
+
     def eval_dataloader(self, split: str) -> BatchLoader:
         """Any split, every item once, longest first; under DDP the ranks take turns."""
         rank, world_size = _place()
@@ -122,9 +141,13 @@ class TextData(LightningDataModule):
         return self._loader(split, lambda epoch: batches)
 
     def _loader(self, split: str, plan: Callable[[int], Batches]) -> BatchLoader:
+        workers = self.dataset.num_workers
+        return BatchLoader(self._items(split), plan, num_workers=workers, pin_memory=torch.cuda.is_available())
+
+    def _items(self, split: str, multiple: int | None = None) -> Items:
         options = self.dataset
-        items = Items(self.tokens(split), self.tokenizer.pad_id, options.pad_to_multiple, options.max_length)
-        return BatchLoader(items, plan, num_workers=options.num_workers, pin_memory=torch.cuda.is_available())
+        multiple = options.pad_to_multiple if multiple is None else multiple
+        return Items(self.tokens(split), self.tokenizer.pad_id, multiple, options.max_length)
 
     def requests(
         self, split: str, *, length: int | None = None, limit: int | None = None, seed: int = 0

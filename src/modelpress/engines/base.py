@@ -37,7 +37,7 @@ class Hardware:
     precision: str = "auto"  # training: auto | 32-true | bf16-mixed | 16-mixed
     threads: int | None = None
     kernel_multiple: int = 16
-    engines: tuple[str, ...] = ("onnxruntime", "openvino", "torch", "torch_compile")
+    engines: tuple[str, ...] = ("onnxruntime", "openvino", "torch", "torch_compile", "torchao")
     strategy: str = "auto"
 
 

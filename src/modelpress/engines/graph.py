@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelpress.engines.precision import NAMES
 from modelpress.errors import ModelPressError
 
+if TYPE_CHECKING:
+    import onnx
+
 QUANTIZED = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearMatMul", "QLinearConv"}
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+    | {"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
 )
+PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Graph:
     precision: str
     operators: dict[str, int]
     external: tuple[str, ...]  # files with weights, relative to the ONNX file
+    products: dict[str, str] = field(default_factory=dict)  # nodes that multiply matrices and add a bias -> layer
 
 
 def inspect(path: Path) -> Graph:
@@ -51,9 +59,57 @@ def inspect(path: Path) -> Graph:
         raise ModelPressError(f"{path} has {len(inputs)} inputs and {len(model.graph.output)} outputs; it needs both.")
     operators = Counter(node.op_type for node in model.graph.node)
     precision = "int8" if operators.keys() & QUANTIZED else _weight_precision(model)
-    return Graph(
-        inputs, tuple(value.name for value in model.graph.output), precision, dict(operators), _external(model)
-    )
+    outputs = tuple(value.name for value in model.graph.output)
+    return Graph(inputs, outputs, precision, dict(operators), _external(model), _products(model.graph))
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """The whole file, external weights included.
+
+    ``onnx.load`` refuses external weights with several hard links, which is how the folders of engines hold them.
+    Raises ModelPressError for weights outside the file's folder.
+    """
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            tensor.raw_data = _external_bytes(path, {entry.key: entry.value for entry in tensor.external_data})
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            tensor.ClearField("external_data")
+    return model
+
+
+def _external_bytes(path: Path, place: dict[str, str]) -> bytes:
+    folder = path.parent.resolve()
+    file = folder / place["location"]
+    if not Path(os.path.normpath(file)).is_relative_to(folder):
+        raise ModelPressError(f"{path} keeps weights in {place['location']!r}; they must lie in the file's own folder.")
+    with file.open("rb") as stream:
+        stream.seek(int(place.get("offset", 0)))
+        return stream.read(int(place["length"]) if "length" in place else -1)
+
+
+def _products(graph: onnx.GraphProto) -> dict[str, str]:
+    """Layers by the names of MatMul, Gemm and Conv, of what these compute, and of the Add of their bias.
+
+    Runtimes keep now one and now the other name of a fused product.
+    """
+    constants = {tensor.name for tensor in graph.initializer}
+    made: dict[str, str] = {}
+    named: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type in PRODUCTS:
+            made[node.output[0]] = named[node.output[0]] = named[node.name or node.output[0]] = _layer(node)
+        elif node.op_type == "Add" and (sources := made.keys() & set(node.input)) and constants & set(node.input):
+            named[node.name or node.output[0]] = made[sources.pop()]
+    return named
+
+
+def _layer(node: onnx.NodeProto) -> str:
+    """The module that a node comes from, if torch wrote it down (``encoder.layer.0.attention.self/matmul_3``)."""
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"), "")
+    return "/".join(filter(None, re.findall(r"'([^']*)'", scopes)[-2:])) or node.name or node.output[0]
 
 
 def _input(value: Any) -> GraphInput:

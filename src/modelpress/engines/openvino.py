@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelpress.benchmark.machine import default_threads
 from modelpress.engines.base import Arrays, Artifact, Engine, Hardware, Plan, Session, Unsupported
-from modelpress.engines.graph import inspect
+from modelpress.engines.graph import Graph, inspect
+from modelpress.engines.openvino_layers import WORK, counts, int8_matmuls, layers, unfused
 from modelpress.engines.precision import NAMES, effective, require_cpu
+from modelpress.engines.spelling import spelled
 from modelpress.errors import one_of
+
+if TYPE_CHECKING:
+    import onnx
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
-WORK = frozenset({"FullyConnected", "MatMul", "Convolution", "Deconvolution", "ScaledDotProductAttention", "RNNSeq"})
 
 
 class OpenVino(Engine):
@@ -37,25 +41,39 @@ class OpenVino(Engine):
         self.cache = cache
 
     def build(self, artifact: Artifact, hardware: Hardware, folder: Path) -> list[Plan]:
-        """Convert once (``<tower>.xml`` and ``.bin``). Raises Unsupported if no precision asked for can run here.
+        """Convert once (``<tower>.xml`` and ``.bin``).
 
-        If only some cannot, their plans are made all the same; opening one raises Unsupported with the reason.
+        If only some precisions cannot run here, their plans are made all the same; opening one raises Unsupported.
+
+        Raises:
+            Unsupported: no precision asked for can run here, or OpenVINO cannot read the file.
+            ModelPressError: ModelPress quantized the file and it breaks the portable contract.
         """
         require_cpu(hardware.accelerator, self.name)
         graph = inspect(artifact.onnx)
         reasons = {name: why for name in self.precisions if (why := lacking(name))}
         if len(reasons) == len(self.precisions):
             raise Unsupported("; ".join(reasons.values()))
-        file = convert(artifact.onnx, folder / f"{artifact.tower}{self.extension}")
+        lowered = spelled(artifact.onnx, graph, self.name)
+        file = convert(artifact.onnx, folder / f"{artifact.tower}{self.extension}", lowered)
         settings = {
             "threads": hardware.threads or default_threads(),
             "cache": self.cache,
+            "products": graph.products,
         }
-        possible = [name for name in self.precisions if name not in reasons]
-        rest = "bf16" if "bf16" in possible else possible[0]  # the precision of what is not quantized
-        asked = {"int8": rest} if graph.precision == "int8" else {name: name for name in self.precisions}
+        asked = self._asked(graph, [name for name in self.precisions if name not in reasons])
         target = f"{__name__}.{type(self).__qualname__}"
         return [Plan(self.name, target, name, str(file), {**settings, "float": kind}) for name, kind in asked.items()]
+
+    def _asked(self, graph: Graph, possible: Sequence[str]) -> dict[str, str]:
+        """Precision of each plan -> what its float layers are computed in."""
+        if graph.precision == "int8":
+            return {"int8": "bf16" if "bf16" in possible else possible[0]}
+        if graph.precision == "bf16":  # such a file runs in bf16 whatever is asked for
+            return {"bf16": "bf16"}
+        if graph.precision == "fp16":  # without fp16 instructions f16 would silently become bf16
+            return {"fp16": "fp32" if lacking("fp16") else "fp16"}
+        return {name: name for name in self.precisions}
 
     @classmethod
     def open(cls, plan: Plan) -> Session:
@@ -95,7 +113,8 @@ class OpenVinoSession(Session):
             (i, port.get_any_name(), port.get_names(), port.get_element_type().to_dtype()) for i, port in ports
         ]
         self.outputs = [port.get_any_name() for port in compiled.outputs]
-        self.work = layer_precisions(compiled, WORK)
+        self.layers = layers(compiled)
+        self.work = counts(self.layers, WORK)
         self.precision = effective(self.work) if self.work else NAMES[hint_of(compiled)]
 
     def run(self, inputs: Arrays) -> dict[str, Any]:
@@ -111,9 +130,14 @@ class OpenVinoSession(Session):
         """Effective hint, threads, and how many working and all floating-point layers ran in which precision."""
         import openvino as ov
 
-        floating = {k: n for k, n in layer_precisions(self.compiled, None).items() if k != "int8"}
+        floating = {k: n for k, n in counts(self.layers, None).items() if k != "int8"}
         total = sum(floating.values())
+        quantized = {
+            "int8_matmuls": int8_matmuls(self.layers, self.plan.settings["products"]),
+            "unfused": unfused(self.layers, self.plan.settings["products"]),
+        }
         return {
+            **(quantized if self.plan.precision == "int8" else {}),
             "runtime": f"openvino {ov.__version__.split('-')[0]}",
             "precision_asked": self.plan.settings["float"],
             "precision_hint": hint_of(self.compiled),
@@ -140,17 +164,44 @@ def capabilities() -> list[str]:
     return [str(name) for name in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
 
 
-def convert(onnx_file: Path, target: Path) -> Path:
-    """ONNX -> OpenVINO IR, weights kept as they are. Raises Unsupported if OpenVINO cannot read the graph."""
+def convert(onnx_file: Path, target: Path, lowered: onnx.ModelProto | None = None) -> Path:
+    """ONNX file (or what it was lowered to) -> OpenVINO IR, weights kept as they are.
+
+    Raises Unsupported if OpenVINO cannot read the graph; the nodes at fault are named.
+    """
     import openvino as ov
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        model = ov.Core().read_model(str(onnx_file))
-    except RuntimeError as error:
-        raise Unsupported(f"OpenVINO cannot read {onnx_file.name}: {str(error).strip().splitlines()[-1]}") from error
-    ov.save_model(model, str(target), compress_to_fp16=False)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        source = onnx_file if lowered is None else _written(lowered, Path(scratch) / onnx_file.name)
+        try:
+            model = ov.Core().read_model(str(source))
+        except RuntimeError as error:
+            why = str(error).strip().splitlines()[-1]
+            raise Unsupported(f"OpenVINO cannot read {onnx_file.name}: {why}{_culprits(source, why)}") from error
+        ov.save_model(model, str(target), compress_to_fp16=False)
+        del model  # it maps the weights of the scratch file
     return target
+
+
+def _written(proto: onnx.ModelProto, path: Path) -> Path:
+    import onnx
+
+    onnx.save(proto, str(path))
+    return path
+
+
+def _culprits(onnx_file: Path, why: str) -> str:
+    """The nodes of the operators that OpenVINO has no rule for, which its message gives by type."""
+    import onnx
+
+    _, found, listed = why.partition("No conversion rule found for operations: ")
+    types = {entry.strip().rpartition("-")[0].rpartition(".")[2] or entry.strip() for entry in listed.split(",")}
+    if not found:
+        return ""
+    nodes = onnx.load(str(onnx_file), load_external_data=False).graph.node
+    names = [node.name or node.output[0] for node in nodes if node.op_type in types]
+    return f" (nodes {', '.join(names)}); replace these layers or export with another opset"
 
 
 def hint_of(compiled: Any) -> str:
@@ -166,25 +217,9 @@ def requirement(compiled: Any, key: str) -> str | None:
     return next((value for name, _, value in pairs if name == key), None)
 
 
-def layer_precisions(compiled: Any, kinds: frozenset[str] | None) -> dict[str, int]:
-    """Executed layers per precision; ``kinds`` picks layer types, ``None`` takes all but constants."""
-    counts: Counter[str] = Counter()
-    for layer in compiled.get_runtime_model().get_ordered_ops():
-        facts: Mapping[str, Any] = layer.get_rt_info()
-        kind, precision = (_text(facts[key]) for key in ("layerType", "runtimePrecision"))
-        wanted = kind in kinds if kinds is not None else kind not in ("Const", "Input", "Output")
-        if wanted and precision in NAMES:
-            counts[NAMES[precision]] += 1
-    return dict(counts.most_common())
-
-
 def _alias(names: set[str], inputs: Arrays) -> str:
     """The name under which this input was given (a port may have several)."""
     for name in names:
         if name in inputs:
             return name
     raise KeyError(f"input {min(names)!r} is missing; given: {', '.join(sorted(inputs))}")
-
-
-def _text(value: Any) -> str:
-    return str(getattr(value, "value", value))

@@ -129,7 +129,6 @@ def _run_shapes(
 ) -> dict[str, list[int]]:
     """Shapes of everything that goes in and out of ``nodes``."""
     import onnx
-    import onnxruntime
     from onnx import helper
 
     shapes = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
@@ -143,12 +142,26 @@ def _run_shapes(
     del proto.graph.output[:]
     names = [name for name in watched if name not in shapes and name not in fixed]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    arrays = _run(proto, names, {name: np.zeros(shape, types[name]) for name, shape in fixed.items()})
+    return shapes | fixed | {name: list(array.shape) for name, array in zip(names, arrays, strict=True)}
+
+
+def _run(proto: onnx.ModelProto, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+    """In ONNX Runtime, unoptimized; a bf16 graph, for which it has no kernels, in ONNX's own evaluator."""
+    import onnxruntime
+    from onnx import TensorProto
+
+    if any(tensor.data_type == TensorProto.BFLOAT16 for tensor in proto.graph.initializer):
+        from modelpress.export import typed_run
+
+        found = typed_run.run(proto, feeds)
+        return [found[name] for name in names]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    arrays = session.run(names, {name: np.zeros(shape, types[name]) for name, shape in fixed.items()})
-    return shapes | fixed | {name: list(array.shape) for name, array in zip(names, arrays, strict=True)}
+    arrays: list[Any] = session.run(names, feeds)
+    return arrays
 
 
 def _node_macs(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> int:

@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from modelpress.quantization.attach import exporting
+from modelpress.quantization.ops import translations
+
 if TYPE_CHECKING:
     import onnx
 
     from modelpress.models.base import Model, Tower
+    from modelpress.models.numerics import Numerics
 
 OPSET = 20  # the first with Gelu as one node; OpenVINO 2026 and ONNX Runtime 1.31 run it fully
 MAX_BATCH = 4096
@@ -35,10 +39,11 @@ def export(model: Model, folder: Path) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     model.capture(frozenset())
     written: dict[str, Path] = {}
-    with evaluation(model):
+    with evaluation(model), exporting(model):
         for tower in model.towers():
             target = folder / ("model.onnx" if tower.name == "main" else f"{tower.name}.onnx")
-            save_atomic(annotate(graph_of(tower), model.labels, tower), target)
+            proto = in_numerics(graph_of(tower), model.numerics)
+            save_atomic(annotate(proto, model.labels, tower, model.numerics), target)
             written[tower.name] = target
     return written
 
@@ -53,6 +58,15 @@ def evaluation(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def in_numerics(proto: onnx.ModelProto, numerics: Numerics | None) -> onnx.ModelProto:
+    """The graph in 16 bits if that is asked for; INT8 is in it already, as nodes."""
+    if numerics is None or numerics.kind == "int8":
+        return proto
+    from modelpress.export import typed
+
+    return typed.convert(proto, numerics.kind, pinned=numerics.details["float_layers"])
 
 
 def graph_of(tower: Tower) -> onnx.ModelProto:
@@ -71,14 +85,24 @@ def graph_of(tower: Tower) -> onnx.ModelProto:
             dynamic_shapes=(dynamic_shapes(tower),),
             opset_version=OPSET,
             dynamo=True,
+            custom_translation_table=translations(),
             external_data=False,
             verbose=False,
         )
     proto: onnx.ModelProto = program.model_proto
     # torch writes value_info that ONNX's own shape inference contradicts, and quantizers stop on that.
     proto.graph.ClearField("value_info")
+    without_stack_traces(proto)
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def without_stack_traces(proto: onnx.ModelProto) -> None:
+    """PyTorch writes where each node came from, with the paths of the machine that exported it."""
+    for node in proto.graph.node:
+        kept = [entry for entry in node.metadata_props if entry.key != "pkg.torch.onnx.stack_trace"]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
 
 
 def dynamic_shapes(tower: Tower) -> tuple[dict[int, Any], ...]:
@@ -104,7 +128,9 @@ def longest_sequence(module: nn.Module) -> int:
     return int(longest or 1 << 20)
 
 
-def annotate(proto: onnx.ModelProto, labels: Sequence[str], tower: Tower) -> onnx.ModelProto:
+def annotate(
+    proto: onnx.ModelProto, labels: Sequence[str], tower: Tower, numerics: Numerics | None = None
+) -> onnx.ModelProto:
     """Say in the file what it is, so that it can be used without anything beside it."""
     opset = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
     facts: Mapping[str, Any] = {
@@ -116,6 +142,8 @@ def annotate(proto: onnx.ModelProto, labels: Sequence[str], tower: Tower) -> onn
     del proto.metadata_props[:]
     for key, value in facts.items():
         proto.metadata_props.add(key=f"modelpress.{key}", value=json.dumps(value))
+    if numerics is not None:
+        proto.metadata_props.add(key="modelpress.numerics", value=numerics.to_json())
     return proto
 
 

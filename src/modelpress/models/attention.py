@@ -20,6 +20,7 @@ from transformers.masking_utils import sdpa_mask
 
 SCORES = "modelpress_scores"
 PLAIN = "modelpress_plain"
+PRODUCTS = "product_inputs"  # submodule of an attention layer: the quantizers of q, k, p (after softmax) and v
 
 _sink: ContextVar[list[Tensor] | None] = ContextVar("attention_scores", default=None)
 
@@ -39,13 +40,13 @@ def scores_attention(
     Shapes: query, key, value (B, H, S, D); mask (B, 1, S, S), boolean (true: attend) or additive; output (B, S, H, D).
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = torch.matmul(query, key.transpose(2, 3)) * scale
+    scores = torch.matmul(quantized(module, "q", query * scale), quantized(module, "k", key.transpose(2, 3)))
     sink = _sink.get()
     if sink is not None:
         sink.append(scores)
     weights = torch.softmax(_masked(scores, attention_mask), dim=-1).to(query.dtype)
-    weights = F.dropout(weights, p=dropout, training=module.training)
-    return torch.matmul(weights, value).transpose(1, 2), None
+    weights = F.dropout(quantized(module, "p", weights), p=dropout, training=module.training)
+    return torch.matmul(weights, quantized(module, "v", value)).transpose(1, 2), None
 
 
 def plain_attention(
@@ -60,10 +61,24 @@ def plain_attention(
 ) -> tuple[Tensor, None]:
     """Inference-only attention; ``attention_mask`` is additive and broadcasts, as (B, 1, 1, S)."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = torch.matmul(query * scale, key.transpose(2, 3))
+    query = query * scale  # before the product: a smaller tensor to scale than the scores
+    scores = torch.matmul(quantized(module, "q", query), quantized(module, "k", key.transpose(2, 3)))
     if attention_mask is not None:
         scores = scores + attention_mask
-    return torch.matmul(torch.softmax(scores, dim=-1), value).transpose(1, 2), None
+    weights = quantized(module, "p", torch.softmax(scores, dim=-1))
+    return torch.matmul(weights, quantized(module, "v", value)).transpose(1, 2), None
+
+
+def quantized(module: nn.Module, name: str, x: Tensor) -> Tensor:
+    """An operand of the two products, through its quantizer if the attention layer has some (``PRODUCTS``).
+
+    It comes as the product takes it, the keys transposed: in the graph nothing lies between quantizer and product.
+    """
+    quantizers = module._modules.get(PRODUCTS)
+    if quantizers is None:
+        return x
+    result: Tensor = quantizers.get_submodule(name)(x)
+    return result
 
 
 def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:

@@ -10,7 +10,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from modelpress.errors import ModelPressError
+from modelpress.models.numerics import Numerics
+
 Batch = Mapping[str, Tensor]
+NUMERICS = "numerics.json"
 
 
 @dataclass
@@ -41,6 +45,7 @@ class Model(nn.Module):
     """A network with a name for its task. Subclasses: ``models/text.py`` (later clip, detection)."""
 
     labels: list[str]
+    numerics: Numerics | None = None  # how its numbers are stored and computed once exported; None: float32
 
     def forward(self, batch: Batch) -> Output:
         raise NotImplementedError
@@ -57,6 +62,18 @@ class Model(nn.Module):
         """The graphs to export."""
         raise NotImplementedError
 
+    def attention_layers(self) -> list[nn.Module]:
+        """Layers whose two matrix products can be quantized; from now on they run a function that allows it.
+
+        Raises:
+            ModelPressError: this kind of model does not offer it.
+        """
+        raise ModelPressError(f"{type(self).__name__}: the products inside its attention cannot be quantized.")
+
+    def sensitive(self) -> tuple[str, ...]:
+        """Names of layers that stay in floating point unless the user says otherwise."""
+        return ()
+
     def save(self, folder: Path) -> None:
         """Write ``modelpress.json``, weights as safetensors and whatever pre-processing needs (tokenizer, labels)."""
         raise NotImplementedError
@@ -72,8 +89,17 @@ def parameter_count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+def save(model: Model, folder: Path) -> None:
+    """:meth:`Model.save`, and beside the weights what INT8, FP16 or BF16 makes of them (``numerics.*``)."""
+    from modelpress.quantization import attach, files
+
+    with attach.plain(model):
+        model.save(folder)
+    files.save(model, folder)
+
+
 def load(folder: Path) -> Model:
-    """Open what :meth:`Model.save` wrote. Reads JSON and safetensors only, unpickles nothing."""
+    """Open what :func:`save` wrote. Reads JSON and safetensors only, unpickles nothing."""
     import json
 
     from hydra.utils import get_class
@@ -82,4 +108,8 @@ def load(folder: Path) -> Model:
     cls: Any = get_class(record["class"])
     with torch.device("cpu"):
         model: Model = cls.load(Path(folder))
+    if (Path(folder) / NUMERICS).is_file():
+        from modelpress.quantization import files
+
+        files.restore(model, Path(folder))
     return model

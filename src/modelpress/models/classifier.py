@@ -16,7 +16,7 @@ from modelpress.errors import ModelPressError
 from modelpress.models.attention import SCORES, collecting
 from modelpress.models.base import Batch, Model, Output, Tower
 from modelpress.models.source import TOKENIZER_FILES
-from modelpress.models.tower import ClassifierTower
+from modelpress.models.tower import FIRST_TOKEN, ClassifierTower
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 CAPTURES = frozenset({"hidden_states", "attentions"})
@@ -105,6 +105,23 @@ class TextClassifier(Model):
         axes = {name: {0: "batch", 1: "sequence"} for name in self.inputs}
         module = ClassifierTower(self.network, self.inputs, cls_only_last_layer=self.cls_only_last_layer)
         return [Tower("main", module, self.example(), ("logits",), axes)]
+
+    def attention_layers(self) -> list[nn.Module]:
+        """See :meth:`Model.attention_layers`; encoders whose graph is written plainly offer it."""
+        found = [layer for layer in self.network.modules() if hasattr(layer, "attention_head_size")]
+        if self.network.config.model_type not in FIRST_TOKEN or not found:
+            raise ModelPressError(
+                f"The products inside the attention of a {self.network.config.model_type} network cannot be quantized "
+                f"({', '.join(FIRST_TOKEN)} can): set transform.attention=false."
+            )
+        self._attention = SCORES
+        self._choose_attention(SCORES)
+        return found
+
+    def sensitive(self) -> tuple[str, ...]:
+        """The last projection: a handful of rows that decide everything."""
+        head = head_projection(self.network)
+        return tuple(name for name, module in self.named_modules() if module is head)
 
     def save(self, folder: Path) -> None:
         """Write a folder that ``AutoModelForSequenceClassification`` and ``AutoTokenizer`` open too."""

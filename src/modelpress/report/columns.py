@@ -157,8 +157,8 @@ def _ratio(key: str) -> Text:
 
 
 def details_text(row: Row) -> str | None:
-    """The free part of a row as JSON, without the reasons that stand where the values would."""
-    rest: dict[str, Any] = {key: value for key, value in row.details.items() if key != "reasons"}
+    """The free part of a row as JSON, without what stands elsewhere: reasons where the values would, numerics once."""
+    rest: dict[str, Any] = {key: value for key, value in row.details.items() if key not in ("reasons", "numerics")}
     return json.dumps(rest, indent=1, default=str, sort_keys=True) if rest else None
 
 

@@ -79,10 +79,14 @@ def metric_anchor(evidence: Sequence[Evidence], row: Row) -> Evidence | None:
 
 
 def agreement_anchor(evidence: Sequence[Evidence], row: Row) -> Evidence | None:
-    """The same model in ONNX Runtime FP32: of the same stage, else (a quantized stage) of the same role."""
+    """The same model in ONNX Runtime FP32: of the same stage, else of the same role, else whatever arm of it there is.
+
+    The last is for a stage whose numbers are not float32 any more.
+    """
     rows = [e for e in measured(evidence) if e.logits is not None and is_reference_engine(e.row)]
     same = [e for e in rows if (e.row.model, e.row.tower) == (row.model, row.tower)]
     near = [e for e in same if e.row.stage == row.stage] or [e for e in same if e.row.role == row.role]
+    near = near or (same if "numerics" in row.details else [])
     return min(near, key=lambda e: e.row.shape != row.shape, default=None)
 
 

@@ -7,25 +7,26 @@ from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 
-from modelpress.report import figures, html_parts, training_figures
+from modelpress.report import figures, html_parts, numerics, training_figures
 from modelpress.report.extras import Curve, Extras
 from modelpress.report.figures import Figure
 from modelpress.report.html_parts import paragraph
 from modelpress.report.record import Report
 from modelpress.report.sections import budget_lines, footnotes, headline, notes, shapes
 
-__all__ = ["Curve", "Extras", "render"]
+__all__ = ["Curve", "Extras", "Figures", "page", "render"]
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 
 
 def render(report: Report, extras: Extras) -> str:
     """The whole page as text. Sections without content are left out; long traces and curves are thinned."""
-    book = _Figures()
+    book = Figures()
     sections = [
         ("Accuracy and latency", _scatters(report, book)),
         ("Intervals that decide", _forests(report, book)),
         ("Control arm", _control(report)),
+        ("Numbers of the network", "".join(map(paragraph, numerics.paragraphs(report)))),
         ("Latency distributions", _latencies(report, extras, book)),
         ("Training", _training(extras, book)),
         ("Diagnostics", html_parts.diagnostics_table(extras.diagnostics) if extras.diagnostics else ""),
@@ -35,10 +36,10 @@ def render(report: Report, extras: Extras) -> str:
         ("How this was measured", _footnotes(report)),
     ]
     body = "".join(f"<section><h2>{title}</h2>{content}</section>" for title, content in sections if content)
-    return _page(report.name, _header(report) + body, book.content)
+    return page(report.name, _header(report) + body, book.content)
 
 
-class _Figures:
+class Figures:
     """Collects figures under the ids of their places in the page."""
 
     def __init__(self) -> None:
@@ -56,7 +57,8 @@ class _Figures:
         return f"<figure><figcaption>{escape(caption)}</figcaption>{box}</figure>"
 
 
-def _page(title: str, body: str, content: Mapping[str, Figure]) -> str:
+def page(title: str, body: str, content: Mapping[str, Figure]) -> str:
+    """A whole page around ``body`` (HTML), with the figures that have a place in it."""
     from plotly.offline import get_plotlyjs
 
     data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -94,7 +96,7 @@ def _header(report: Report) -> str:
     )
 
 
-def _scatters(report: Report, book: _Figures) -> str:
+def _scatters(report: Report, book: Figures) -> str:
     placed = "".join(book.place(figures.scatter(report, s), f"Input shape {s}") for s in shapes(report.rows))
     hint = (
         "Up and to the left is better. Colour says role, the symbol engine and precision, ★ the best row. Bars are "
@@ -103,20 +105,20 @@ def _scatters(report: Report, book: _Figures) -> str:
     return paragraph(hint, "soft") + _charts(placed) if placed else ""
 
 
-def _forests(report: Report, book: _Figures) -> str:
+def _forests(report: Report, book: Figures) -> str:
     drop = book.place(figures.drops(report), "Metric drop against the baseline, paired; dashed: the budget.")
     speed = book.place(figures.speedups(report), "Speed against the baseline's best lossless engine; dashed: equal.")
     return _charts(drop + speed)
 
 
-def _latencies(report: Report, extras: Extras, book: _Figures) -> str:
+def _latencies(report: Report, extras: Extras, book: Figures) -> str:
     drawn = [(shape, figures.latencies(report, extras.traces, shape)) for shape in shapes(report.rows)]
     placed = "".join(book.place(figure, f"Input shape {shape}") for shape, figure in drawn)
     hint = "Every timed query; the box holds the middle half, dots are the tails. None is dropped."
     return paragraph(hint, "soft") + _charts(placed) if placed else ""
 
 
-def _training(extras: Extras, book: _Figures) -> str:
+def _training(extras: Extras, book: Figures) -> str:
     drawn = [(figure["layout"]["yaxis"]["title"]["text"], figure) for figure in training_figures.curves(extras.curves)]
     drawn += [(f"loss parts: {stage}", figure) for stage, figure in training_figures.loss_parts(extras.curves)]
     return _charts("".join(book.place(figure, caption.capitalize()) for caption, figure in drawn))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelpress.report import numerics
 from modelpress.report.columns import Column, columns
 from modelpress.report.names import ENGINE_TITLES, model_title
 from modelpress.report.numbers import NULL, significant
@@ -27,6 +28,7 @@ def render(report: Report) -> str:
         _table(report, COST),
         "## Why",
         *(_list(_whys(report)) or ["No row was judged."]),
+        *_numerics(report),
         "## Method",
         *_list(footnotes(report)),
         "## Environment",
@@ -77,6 +79,11 @@ def _value(row: Row, column: Column) -> str:
 def _whys(report: Report) -> list[str]:
     judged = [row for row in report.rows if row.verdict]
     return [f"`{row.id}`: {row.why}" for row in judged]
+
+
+def _numerics(report: Report) -> list[str]:
+    found = numerics.paragraphs(report)
+    return ["## Numbers of the network", *found] if found else []
 
 
 def _environment(report: Report) -> list[str]:

@@ -10,6 +10,7 @@ ENGINE_TITLES = {
     "tensorrt": "TensorRT",
     "torch": "PyTorch eager",
     "torch_compile": "torch.compile",
+    "torchao": "torchao dynamic",
 }
 VERDICT_TITLES = {"pays": "It pays", "does_not_pay": "It does not pay", "inconclusive": "Inconclusive"}
 VERDICT_SHORT = {"pays": "pays", "does_not_pay": "does not pay", "inconclusive": "inconclusive"}
@@ -25,6 +26,7 @@ SHORT_ENGINES = {
     "tensorrt": "TensorRT",
     "torch": "PyTorch",
     "torch_compile": "compile",
+    "torchao": "torchao",
 }
 
 

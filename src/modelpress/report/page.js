@@ -14,11 +14,12 @@
     const soft = light ? "#444444" : tone("--soft");
     const axis = { gridcolor: line, linecolor: line, tickcolor: line };
     const annotations = (layout.annotations || []).map((note) => ({ ...note, font: { color: soft, size: 11 } }));
+    const names = Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key));
+    const axes = Object.fromEntries(names.map((key) => [key, { ...layout[key], ...axis }]));
     return {
-      ...layout, annotations, width, autosize: width === undefined,
+      ...layout, ...axes, annotations, width, autosize: width === undefined,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: ink, size: 12, family: getComputedStyle(document.body).fontFamily },
-      xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis },
     };
   }
 

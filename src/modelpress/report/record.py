@@ -17,7 +17,7 @@ ROLES = ("baseline", "control", "candidate", "reference")
 STATUSES = ("ok", "unstable", "failed", "unsupported")
 VERDICTS = ("pays", "does_not_pay", "inconclusive")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "mixed")
-ENGINES = ("onnxruntime", "openvino", "tensorrt", "torch", "torch_compile")
+ENGINES = ("onnxruntime", "openvino", "tensorrt", "torch", "torch_compile", "torchao")
 SHAPE = re.compile(r"data|\d+(x\d+)+")  # "data": the dataset's own lengths; otherwise fixed, batch first: "1x128"
 
 

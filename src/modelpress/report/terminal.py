@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modelpress.report import numerics
 from modelpress.report.names import ROLE_MEANINGS, SHORT_ENGINES, VERDICT_SHORT
 from modelpress.report.numbers import NULL, latency_text, points_text, ratio_text, share_text, significant
 from modelpress.report.record import Report, Row
@@ -40,7 +41,7 @@ def render(report: Report, console: Console | None = None) -> None:
     console = console or Console()
     console.print()
     _print_rows(report, console)
-    for line in notes(report.rows):
+    for line in (*numerics.paragraphs(report), *notes(report.rows)):
         console.print(Padding(f"[dim]{_escape(line)}[/dim]", (0, 0, 0, 2)))
     console.print(_panel(report))
 

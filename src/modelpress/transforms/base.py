@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
+
+from modelpress.models.base import Batch
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a transform may look at beside the model.
+
+    ``calibration(samples, draw)``: that many items of the calibration split, in batches without padding; another
+    ``draw`` takes other items. ``validation()``: the validation split, for choices that need the task's metric.
+    ``track(items, title)`` wraps a loop with a progress bar. No part of the test split is reachable from here.
+    """
+
+    example: Batch
+    calibration: Callable[..., Sequence[Batch]]
+    validation: Callable[[], Iterable[Batch]]
+    track: Callable[[Iterable[Any], str], Iterable[Any]] = lambda items, title: items
 
 
 class Transform:
@@ -18,8 +36,8 @@ class Transform:
     kind: ClassVar[str] = "identity"
     forbidden_after: ClassVar[tuple[str, ...]] = ()
 
-    def prepare(self, model: nn.Module, example: Mapping[str, Tensor]) -> nn.Module:
-        """Called before training, on the parent's weights."""
+    def prepare(self, model: nn.Module, context: Context) -> nn.Module:
+        """Called before training, on the parent's weights, in evaluation mode."""
         return model
 
     def step(self, model: nn.Module, progress: float) -> None:
@@ -36,3 +54,6 @@ class Transform:
 
 class Identity(Transform):
     """Leave the structure as it is: the stage only trains."""
+
+    # what was found safe in 16 bits was found on weights that training would change
+    forbidden_after: ClassVar[tuple[str, ...]] = ("precision",)

@@ -1,0 +1,1 @@
+"""INT8 fake quantization of PyTorch modules: ranges, calibration, balancing, sensitivity."""

@@ -1,0 +1,104 @@
+"""How much each layer's quantization costs: one layer in INT8 at a time, all others in float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelpress.models.base import Batch, Model
+from modelpress.quantization.attach import set_mode, twins_of
+from modelpress.quantization.layers import QuantizedEmbedding, QuantizedLayer
+
+Track = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One group of layers that share an input, in INT8 alone.
+
+    ``metric_drop``: accuracy of the float network minus its own, absolute. ``output_error``: mean squared difference
+    of the logits. ``disagreement``: share of changed predictions.
+    """
+
+    layers: tuple[str, ...]
+    parameters: int
+    metric_drop: float
+    output_error: float
+    disagreement: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Logits (n, C) and labels (n,) of a split."""
+
+    logits: Tensor
+    labels: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        return float((self.logits.argmax(1) == self.labels).double().mean())
+
+    def against(self, reference: Answers) -> tuple[float, float, float]:
+        """Metric drop, mean squared difference of logits, share of changed predictions."""
+        changed = (self.logits.argmax(1) != reference.logits.argmax(1)).double().mean()
+        error = (self.logits - reference.logits).square().mean()
+        return reference.accuracy - self.accuracy, float(error), float(changed)
+
+
+@torch.no_grad()
+def answers(model: Model, batches: Iterable[Batch]) -> Answers:
+    """The model's logits on labelled batches, as it stands."""
+    model.eval()
+    model.capture(frozenset())
+    found = [(model(batch).logits, batch["labels"]) for batch in batches]
+    return Answers(torch.cat([z.float() for z, _ in found if z is not None]), torch.cat([y for _, y in found]))
+
+
+def groups(model: Model) -> dict[tuple[str, ...], list[QuantizedLayer]]:
+    """Layers by shared input: they are quantized together or not at all. Tables of embeddings stand alone."""
+    found: dict[int, dict[str, QuantizedLayer]] = {}
+    for name, twin in twins_of(model).items():
+        found.setdefault(id(twin.inputs) if twin.inputs is not None else id(twin), {})[name] = twin
+    return {tuple(members): list(members.values()) for members in found.values()}
+
+
+def switch(layers: Sequence[QuantizedLayer], on: bool) -> None:
+    """INT8 on or off for these layers only."""
+    for layer in layers:
+        if isinstance(layer, QuantizedEmbedding):
+            layer.active = on
+        elif layer.inputs is not None:
+            layer.inputs.mode = "int8" if on else "float"
+
+
+def measure(model: Model, batches: Sequence[Batch], track: Track | None = None) -> list[Sensitivity]:
+    """Every group alone in INT8 on labelled ``batches``, the most harmful first (by output error).
+
+    ``model`` is a calibrated network; it is left in INT8 throughout, as it came.
+    """
+    watch: Track = track or (lambda items, title: items)
+    set_mode(model, "float")
+    reference = answers(model, batches)
+    rows = []
+    try:
+        for names, layers in watch(groups(model).items(), "sensitivity of each layer"):
+            switch(layers, True)
+            drop, error, changed = answers(model, batches).against(reference)
+            switch(layers, False)
+            parameters = sum(layer.weight.numel() for layer in layers)
+            rows.append(Sensitivity(names, parameters, drop, error, changed))
+    finally:
+        set_mode(model, "int8")
+    return sorted(rows, key=lambda row: -row.output_error)
+
+
+def as_table(rows: Sequence[Sensitivity]) -> list[Mapping[str, Any]]:
+    """JSON of the rows, in order."""
+    return [row.to_json() for row in rows]
