@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import signal
 import subprocess
 import sys
@@ -121,6 +122,9 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
         trainer.fit(Tiny(stage.rpartition("/")[2]), DataLoader(torch.ones(3, 1), num_workers=0))
     run.log_report(report(), run_folder(folder / "job"))
     run.finish("failed")
+    deadline = time.monotonic() + 60
+    while not found(folder, "exit") and time.monotonic() < deadline:  # wandb's own process writes the file
+        time.sleep(0.1)
     return folder
 
 
