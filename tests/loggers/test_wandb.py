@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
