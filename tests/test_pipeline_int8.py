@@ -9,6 +9,7 @@ import pytest
 
 import tests.tiny as tiny
 from modelpress.config import compose
+from modelpress.errors import ModelPressError
 from modelpress.job import Job
 from modelpress.pipeline import execute, plan
 from modelpress.report.record import Report
@@ -43,6 +44,13 @@ def test_ptq_needs_no_control_and_no_time(world: Path) -> None:
     steps = plan(compose(overrides(world, "ptq")))
     assert [step.name for step in steps if step.kind == "stage"] == ["hf · finetune", "hf · ptq"]
     assert 0 == steps[1].minutes < steps[0].minutes  # nothing is trained
+
+
+def test_more_samples_than_there_are_stop_a_run_before_it_trains(world: Path) -> None:
+    config = compose(overrides(world, "ptq", "technique.ptq.transform.samples=100000", f"store={world / 'fresh'}"))
+    with pytest.raises(ModelPressError, match="samples is 100000, but the calibration split of dataset .* has [0-9]+"):
+        execute(Job.of(config, world / "never", "test"))
+    assert not list((world / "fresh").glob("entries/*"))
 
 
 def test_distill_then_qat_is_compared_with_ptq_of_the_student(world: Path) -> None:

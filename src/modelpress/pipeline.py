@@ -60,7 +60,7 @@ def train_all(job: Job, network: Graph, tracking: Any) -> dict[Stage, Entry]:
         def compute(folder: Path, stage: Stage = stage, number: int = number) -> None:
             from modelpress.training import Arm, preflight, train
 
-            preflight(network.order[number - 1 :])
+            preflight(job, network.order[number - 1 :])
             train(Arm(job, stage, folder, done, tracking.loggers(stage.title)))
 
         done[stage] = job.store.obtain(request(job, stage, done), compute)

@@ -22,6 +22,7 @@ from modelpress.callbacks import resume
 from modelpress.callbacks.progress import tracked
 from modelpress.config import build
 from modelpress.diagnostics import Predictions, diagnose
+from modelpress.errors import ModelPressError
 from modelpress.job import Job
 from modelpress.models.base import Model, Output, load, save
 from modelpress.objectives.base import Objective
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from modelpress.pressing import Pressing
 
 log = logging.getLogger(__name__)
+PARTS = {"transform", "objective"}
 for _chatty in ("lightning.pytorch", "lightning.fabric"):  # one line per Trainer about every default it was given
     logging.getLogger(_chatty).setLevel(logging.WARNING)
 
@@ -81,12 +83,18 @@ def train(arm: Arm) -> None:
     _finish(arm, technique, trainer, data)
 
 
-def preflight(stages: Iterable[Stage]) -> None:
+def preflight(job: Job, stages: Iterable[Stage]) -> None:
     """Build the parts of every stage once, so that a bad value stops a run before its first hour and not after it."""
     for stage in stages:
         spec = stage.spec or {}
-        for part in spec.keys() & {"transform", "objective"}:
-            build(spec[part], f"technique.{stage.name}.{part}")
+        parts = {part: build(spec[part], f"technique.{stage.name}.{part}") for part in spec.keys() & PARTS}
+        wanted = getattr(parts.get("transform"), "samples", 0)
+        there = job.dataset.describe()["splits"]["calibration"] if wanted else 0
+        if wanted > there:
+            raise ModelPressError(
+                f"technique.{stage.name}.transform.samples is {wanted}, but the calibration split of dataset "
+                f"{job.dataset.name} has {there} items. Set it to 1 … {there}."
+            )
 
 
 def _start(arm: Arm, teacher: Model | None) -> Model:

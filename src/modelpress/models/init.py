@@ -1,7 +1,6 @@
 """A student cut out of its teacher: layers chosen by a layer map, widths by what their units carry.
 
-The maths is in :mod:`modelpress.models.cut`. Its variants were compared by how well the cut network agrees with its
-teacher before any training; what it is worth after training is not measured yet.
+The maths is in :mod:`modelpress.models.cut`; docs/distillation.md says what folding the dropped units in is worth.
 """
 
 from __future__ import annotations
