@@ -57,10 +57,13 @@ def learned_fake_quantize(x: Tensor, scale: Tensor) -> Tensor:
     return torch._fake_quantize_learnable_per_tensor_affine(x.float(), scale.reshape(1), zero, LOW, HIGH, factor)
 
 
-def _spread(scale: Tensor, like: Tensor, axis: int | None) -> Tensor:
-    """The scale shaped so that it broadcasts along ``axis``."""
-    if axis is None:
-        return scale
-    shape = [1] * like.ndim
+def spread(vector: Tensor, ndim: int, axis: int) -> Tensor:
+    """(n,) shaped to run along ``axis`` of a tensor with ``ndim`` axes."""
+    shape = [1] * ndim
     shape[axis] = -1
-    return scale.reshape(shape)
+    return vector.reshape(shape)
+
+
+def _spread(scale: Tensor, like: Tensor, axis: int | None) -> Tensor:
+    """The scale as it broadcasts over ``like``."""
+    return scale if axis is None else spread(scale, like.ndim, axis)

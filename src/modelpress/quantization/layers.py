@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelpress.quantization import fake, ops
-from modelpress.quantization.quantizers import InputQuantizer, spread
+from modelpress.quantization.quantizers import InputQuantizer
 
 
 class QuantizedLayer(nn.Module):
@@ -56,7 +56,7 @@ class QuantizedLayer(nn.Module):
         """The weights before rounding, balanced against the activations."""
         if self.inputs is None or self.inputs.balance is None:
             return self.weight
-        return self.weight * spread(self.inputs.balance, self.weight.ndim, 1)
+        return self.weight * fake.spread(self.inputs.balance, self.weight.ndim, 1)
 
     def corrected_bias(self) -> Tensor | None:
         """The bias that belongs to the rounded weights."""

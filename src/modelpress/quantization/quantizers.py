@@ -92,7 +92,7 @@ class InputQuantizer(nn.Module):
         """``x / balance``."""
         if self.balance is None:
             return x
-        return x * (1 / self.balance if self.axis == -1 else spread(1 / self.balance, x.ndim, self.axis))
+        return x * (1 / self.balance if self.axis == -1 else fake.spread(1 / self.balance, x.ndim, self.axis))
 
     def quantized(self, x: Tensor) -> Tensor:
         """Float values on the grid of 8 bits; while exporting, the graph's QuantizeLinear and DequantizeLinear."""
@@ -171,10 +171,3 @@ def dynamic_fake_quantize(x: Tensor) -> Tensor:
         zero = torch.clamp(torch.round(-low / scale), 0, 255)
         x_hat = (torch.clamp(torch.round(x.float() / scale) + zero, 0, 255) - zero) * scale
     return x.float() + (x_hat - x.float()).detach()
-
-
-def spread(vector: Tensor, ndim: int, axis: int) -> Tensor:
-    """(n,) shaped to run along ``axis`` of a tensor with ``ndim`` axes."""
-    shape = [1] * ndim
-    shape[axis] = -1
-    return vector.reshape(shape)
