@@ -26,7 +26,7 @@ EXPORT_CODE = tuple(
     for name in (
         *("export.onnx", "export.check", "export.stage", "export.typed", "export.typed_nodes", "export.typed_run"),
         *("quantization.ops", "quantization.fake", "quantization.layers", "quantization.quantizers"),
-        *("quantization.attach", "quantization.files"),
+        *("quantization.attach", "quantization.batch_norm", "quantization.files"),
         *("models.classifier", "models.tower", "models.attention", "models.layout"),
     )
 )

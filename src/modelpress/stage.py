@@ -28,7 +28,18 @@ TRANSFORM_CODE = {
     "modelpress.transforms.quantize": tuple(
         f"modelpress.quantization.{name}"
         for name in (
-            *("attach", "balance", "bias", "calibrate", "calibrators", "fake", "files", "layers", "observers"),
+            *(
+                "attach",
+                "balance",
+                "batch_norm",
+                "bias",
+                "calibrate",
+                "calibrators",
+                "fake",
+                "files",
+                "layers",
+                "observers",
+            ),
             *("quantizers", "search", "sensitivity"),
         )
     ),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from modelpress.errors import ModelPressError
 from modelpress.models.attention import PRODUCTS
 from modelpress.models.base import Model
+from modelpress.quantization.batch_norm import unfolded
 from modelpress.quantization.layers import TWINS, QuantizedEmbedding, QuantizedLayer
 from modelpress.quantization.quantizers import DynamicQuantizer, FloatInput, InputQuantizer
 
@@ -169,7 +170,8 @@ def plain(model: nn.Module) -> Iterator[nn.Module]:
             _replace(model, twin, twin.original())
         for attention in products:
             del attention._modules[PRODUCTS]
-        yield model
+        with unfolded(model):
+            yield model
     finally:
         for twin in twins:
             _replace(model, twin.original(), twin)

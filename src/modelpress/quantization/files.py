@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from modelpress.models.base import NUMERICS, Model
 from modelpress.models.numerics import Numerics
+from modelpress.quantization import batch_norm
 from modelpress.quantization.attach import Scope, attach, quantizers_of, set_mode, twins_of
 
 TENSORS = "numerics.safetensors"
@@ -46,6 +47,7 @@ def restore(model: Model, folder: Path) -> None:
     model.numerics = Numerics.from_json((folder / NUMERICS).read_text(encoding="utf-8"))
     if model.numerics.kind != "int8":
         return
+    batch_norm.refold(model, model.numerics.details["folded"])
     attach(model, scope_of(model.numerics))
     tensors = load_file(folder / TENSORS)
     for name, quantizer in quantizers_of(model).items():

@@ -11,9 +11,10 @@ from torch import nn
 from modelpress.errors import ModelPressError, one_of
 from modelpress.models.base import Model
 from modelpress.models.numerics import Numerics
-from modelpress.quantization import attach
+from modelpress.quantization import attach, batch_norm
 from modelpress.quantization.calibrate import Recipe, calibrate
 from modelpress.quantization.observers import checked
+from modelpress.quantization.quantizers import InputQuantizer
 from modelpress.quantization.search import search
 from modelpress.transforms.base import Context, Transform
 
@@ -43,6 +44,8 @@ class Quantize(Transform):
             arXiv:1902.08153).
         momentum: of running ranges.
         freeze_at: share of training after which ranges stand.
+        dropout: whether the network's dropout stays on while it trains on its grid. Its noise is larger than that of
+            rounding, so a network that only has to adapt to rounding drifts away from what it was.
         max_metric_drop: on the validation split, absolute; layers are left in float until it holds. null: no search.
     """
 
@@ -65,6 +68,7 @@ class Quantize(Transform):
         ranges: str = "fixed",
         momentum: float = 0.99,
         freeze_at: float = 0.8,
+        dropout: bool = False,
         max_metric_drop: float | None = None,
     ) -> None:
         if bits != 8:
@@ -81,12 +85,16 @@ class Quantize(Transform):
         self.draw = int(checked("transform.draw", draw, "a whole number from 0", _whole_from(0)))
         self.momentum = checked("transform.momentum", momentum, "a number from 0 to below 1", lambda m: 0 <= m < 1)
         self.freeze_at = checked("transform.freeze_at", freeze_at, "a share from 0 to 1", lambda s: 0 <= s <= 1)
+        self.dropout = dropout
         self.max_metric_drop = max_metric_drop
         self.report: dict[str, Any] = {}
+        self.folded: list[tuple[str, str]] = []
+        self.quantizers: list[InputQuantizer] = []  # found once: step runs before every batch
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
-        """Calibrate; find the layers that must stay float if a limit is set; make ranges trainable."""
+        """Fold batch norms, calibrate, find layers that must stay float if there is a limit, make ranges trainable."""
         assert isinstance(model, Model)
+        self.folded = batch_norm.fold(model)
         attach.attach(model, self.scope)
         self._check_coverage(model)
         batches = context.calibration(self.samples, self.draw)
@@ -95,6 +103,8 @@ class Quantize(Transform):
             self._leave_in_float(model, context)
         model.numerics = self._numerics(model)
         self._set_ranges(model)
+        if not self.dropout:
+            without_dropout(model)
         return model
 
     def _check_coverage(self, model: nn.Module) -> None:
@@ -112,7 +122,8 @@ class Quantize(Transform):
         log.info("Mixed precision: %s.", self.report["search"]["why"])
 
     def _set_ranges(self, model: nn.Module) -> None:
-        for quantizer in attach.quantizers_of(model).values():
+        self.quantizers = list(attach.quantizers_of(model).values())
+        for quantizer in self.quantizers:
             if self.ranges == "running":
                 quantizer.momentum = self.momentum
             elif self.ranges == "learned" and self.scope.activations == "static":
@@ -120,7 +131,7 @@ class Quantize(Transform):
 
     def step(self, model: nn.Module, progress: float) -> None:
         """Late in training the ranges stand, so that the weights settle on one grid."""
-        for quantizer in attach.quantizers_of(model).values():
+        for quantizer in self.quantizers:
             quantizer.hold()
             if progress >= self.freeze_at:
                 quantizer.freeze()
@@ -128,7 +139,7 @@ class Quantize(Transform):
     def finalize(self, model: nn.Module) -> nn.Module:
         """The network computes in INT8; ``model.numerics`` says what was done."""
         assert isinstance(model, Model)
-        for quantizer in attach.quantizers_of(model).values():
+        for quantizer in self.quantizers:
             quantizer.freeze()
         model.numerics = self._numerics(model)
         return model.eval()
@@ -142,6 +153,7 @@ class Quantize(Transform):
             "coverage": attach.coverage(model),
             "samples": self.samples,
             "draw": self.draw,
+            "folded": [list(names) for names in self.folded],
             **self.report,
         }
         return Numerics("int8", details)
@@ -149,6 +161,13 @@ class Quantize(Transform):
     def coverage(self, model: nn.Module) -> Mapping[str, Any]:
         """Share of the weights in INT8, and the layers that are not."""
         return {"parameters": attach.coverage(model), "excluded": attach.float_layers(model)}
+
+
+def without_dropout(model: nn.Module) -> None:
+    """No random zeros from now on, in training either."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
 
 
 def _whole_from(least: int) -> Callable[[float], bool]:
