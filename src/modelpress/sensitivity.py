@@ -162,19 +162,20 @@ def _whole(model: Model, batches: list[Batch]) -> dict[str, Any]:
 
 
 def _float_layers(model: Model) -> list[dict[str, Any]]:
-    """Name, kind and size of the layers that could be INT8; ``default``: the network itself keeps it in float."""
+    """Name, kind and size of what could be INT8; ``default``: the network itself keeps it in float."""
     from fnmatch import fnmatchcase
 
-    from modelpress.quantization.attach import float_layers
+    from modelpress.models.attention import PRODUCTS
 
+    assert model.numerics is not None
     found = []
-    for name in float_layers(model):
-        layer = model.get_submodule(name)
+    for name in model.numerics.details["float_layers"]:
+        layer = None if name.endswith(f".{PRODUCTS}") else model.get_submodule(name)
         found.append(
             {
                 "name": name,
-                "kind": type(layer).__name__,
-                "parameters": sum(p.numel() for p in layer.parameters() if p.ndim >= 2),
+                "kind": "products of attention" if layer is None else type(layer).__name__,
+                "parameters": 0 if layer is None else sum(p.numel() for p in layer.parameters() if p.ndim >= 2),
                 "default": any(fnmatchcase(name, pattern) for pattern in model.sensitive()),
             }
         )

@@ -27,7 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {"balance": None, "bias_correction": False},
     "dynamic": {"activations": "dynamic"},
     "attention": {"attention": True},
-    "dynamic attention": {"activations": "dynamic", "attention": True},
+    "some attention": {"attention": True, "exclude": ["*.layer.1.*"]},
     "partial": {"embeddings": False, "exclude": ["*.layer.1.*", "*.pooler.*"]},
     "learned": {"ranges": "learned"},
 }

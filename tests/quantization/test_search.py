@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from modelpress.errors import ModelPressError
+from modelpress.models.attention import PRODUCTS
 from modelpress.quantization import sensitivity
-from modelpress.quantization.attach import float_layers, release, set_mode, twins_of
+from modelpress.quantization.attach import float_layers, products_of, release, set_mode, twins_of
 from modelpress.quantization.search import search
 from tests.quantization.uneven import Uneven, batches, calibrated
 
@@ -109,11 +110,14 @@ def test_a_limit_that_is_no_share(limit: float) -> None:
     assert twins_of(model)
 
 
-def test_what_stays_int8_anyway_cannot_keep_every_limit() -> None:
-    """The products inside attention are no layers: with all layers in float they still cost what they cost."""
+def test_products_of_attention_return_to_float_too() -> None:
     model = Uneven({"calm": 0.0}, product_outlier=300.0)
     labelled = quantized(model, attention=True)
     set_mode(model, "float")
     assert sensitivity.answers(model, labelled).accuracy > 0.8
-    with pytest.raises(ModelPressError, match="attention"):
-        search(model, labelled, 0.01)
+    names, report = search(model, labelled, 0.01)
+    assert [name for name in names if name.endswith(PRODUCTS)]
+    assert report["drop"] <= 0.01 < report["drop_all_int8"]
+    release(model, names)
+    assert not products_of(model)
+    assert sensitivity.answers(model, labelled).accuracy > 0.8

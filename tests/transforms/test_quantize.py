@@ -296,3 +296,19 @@ def test_faults_of_the_command_line_show_in_check(given: str, fault: str) -> Non
 def test_stages_that_cannot_follow_show_in_check() -> None:
     faults, _ = inspect(compose(["technique=[ptq,qat]"]))
     assert any("qat" in fault and "ptq" in fault for fault in faults), faults
+
+
+def test_dynamic_products_of_attention_are_refused() -> None:
+    with pytest.raises(ModelPressError, match=r"attention=true needs transform\.activations=static"):
+        Quantize(activations="dynamic", attention=True)
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_dropout_is_off_while_training_unless_it_is_asked_for(dropout: bool) -> None:
+    model = small.Small(nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 3)), torch.randn(2, 4))
+    model.sensitive = lambda: ()  # type: ignore[method-assign]
+    transform = Quantize(samples=4, dropout=dropout, exclude=[])
+    given = [{"x": torch.randn(4, 4), "labels": torch.zeros(4, dtype=torch.long)}]
+    transform.prepare(model, Context(model.example(), lambda samples, draw: given, list)).train()
+    x = torch.randn(64, 4)
+    assert torch.equal(model.network(x), model.network(x)) is not dropout

@@ -31,12 +31,15 @@ class Scope:
     exclude: tuple[str, ...] = ()
 
 
+PLAIN_SCOPE = Scope()
+
+
 def attach(model: Model, scope: Scope) -> dict[str, QuantizedLayer]:
     """Twins by the name of the layer they replaced. Raises if nothing is left to quantize or an exclusion matches
     nothing.
     """
     chosen = candidates(model, scope)
-    products = model.attention_layers() if scope.attention else []
+    products = [owner for name, owner in _attentions(model, scope).items() if not _excluded(name, scope.exclude)]
     groups = shared_inputs(model, chosen)
     twins: dict[str, QuantizedLayer] = {}
     for members in groups:
@@ -65,13 +68,13 @@ def _quantizer(scope: Scope, layer: nn.Module, readers: int) -> InputQuantizer:
 def candidates(model: Model, scope: Scope) -> dict[str, nn.Module]:
     """The layers to quantize, by name."""
     known = {name: layer for name, layer in model.named_modules() if type(layer) in TWINS}
-    _check_patterns(scope.exclude, [name for name, layer in model.named_modules() if layer._parameters])
+    layers = [name for name, layer in model.named_modules() if layer._parameters]
+    _check_patterns(scope.exclude, [*layers, *_attentions(model, scope)])
     patterns = (*scope.exclude, *model.sensitive())
     chosen = {
         name: layer
         for name, layer in known.items()
-        if not any(fnmatchcase(name, pattern) for pattern in patterns)
-        and (scope.embeddings or not isinstance(layer, nn.Embedding))
+        if not _excluded(name, patterns) and (scope.embeddings or not isinstance(layer, nn.Embedding))
     }
     if not any(not isinstance(layer, nn.Embedding) for layer in chosen.values()):
         raise ModelPressError(
@@ -79,6 +82,18 @@ def candidates(model: Model, scope: Scope) -> dict[str, nn.Module]:
             f"known, {len(known)} found, {len(known) - len(chosen)} excluded)."
         )
     return chosen
+
+
+def _excluded(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _attentions(model: Model, scope: Scope) -> dict[str, nn.Module]:
+    """Attention layers by the name of their two products, which are quantized together or not at all."""
+    if not scope.attention:
+        return {}
+    owners = {id(layer) for layer in model.attention_layers()}
+    return {f"{name}.{PRODUCTS}": layer for name, layer in model.named_modules() if id(layer) in owners}
 
 
 def _check_patterns(patterns: Sequence[str], layers: Sequence[str]) -> None:
@@ -133,9 +148,15 @@ def twins_of(model: nn.Module) -> dict[str, QuantizedLayer]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
 
 
-def float_layers(model: nn.Module) -> list[str]:
-    """Layers that could be quantized and are not, by name."""
-    return [name for name, layer in model.named_modules() if type(layer) in TWINS]
+def float_layers(model: Model, scope: Scope = PLAIN_SCOPE) -> list[str]:
+    """Layers (and products of attention, where ``scope`` has them) that could be quantized and are not, by name."""
+    layers = [name for name, layer in model.named_modules() if type(layer) in TWINS]
+    return layers + [name for name, owner in _attentions(model, scope).items() if PRODUCTS not in owner._modules]
+
+
+def products_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The operands' quantizers of each attention layer whose products are quantized, by the products' name."""
+    return {name: module for name, module in model.named_modules() if name.rpartition(".")[2] == PRODUCTS}
 
 
 def quantizers_of(model: nn.Module) -> dict[str, InputQuantizer]:
@@ -154,10 +175,13 @@ def set_mode(model: nn.Module, mode: str) -> None:
 
 
 def release(model: nn.Module, names: Iterable[str]) -> None:
-    """Make these layers plain float ones again, for good."""
+    """Make these layers (and products of attention) plain float ones again, for good."""
     twins = twins_of(model)
     for name in names:
-        _replace(model, twins[name], twins[name].original())
+        if name in twins:
+            _replace(model, twins[name], twins[name].original())
+        else:
+            del model.get_submodule(name.rpartition(".")[0])._modules[PRODUCTS]
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelpress.models.base import Batch, Model
-from modelpress.quantization.attach import set_mode, twins_of
-from modelpress.quantization.layers import QuantizedEmbedding, QuantizedLayer
+from modelpress.quantization.attach import products_of, set_mode, twins_of
+from modelpress.quantization.layers import QuantizedLayer
 
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
 
@@ -61,21 +61,21 @@ def answers(model: Model, batches: Iterable[Batch]) -> Answers:
     return Answers(torch.cat([z.float() for z, _ in found if z is not None]), torch.cat([y for _, y in found]))
 
 
-def groups(model: Model) -> dict[tuple[str, ...], list[QuantizedLayer]]:
-    """Layers by shared input: they are quantized together or not at all. Tables of embeddings stand alone."""
+def groups(model: Model) -> dict[tuple[str, ...], list[nn.Module]]:
+    """Layers by shared input: they are quantized together or not at all. Tables of embeddings stand alone, and so do
+    the two products of an attention layer.
+    """
     found: dict[int, dict[str, QuantizedLayer]] = {}
     for name, twin in twins_of(model).items():
         found.setdefault(id(twin.inputs) if twin.inputs is not None else id(twin), {})[name] = twin
-    return {tuple(members): list(members.values()) for members in found.values()}
+    layers: dict[tuple[str, ...], list[nn.Module]] = {tuple(one): list(one.values()) for one in found.values()}
+    return layers | {(name,): [operands] for name, operands in products_of(model).items()}
 
 
-def switch(layers: Sequence[QuantizedLayer], on: bool) -> None:
-    """INT8 on or off for these layers only."""
-    for layer in layers:
-        if isinstance(layer, QuantizedEmbedding):
-            layer.active = on
-        elif layer.inputs is not None:
-            layer.inputs.mode = "int8" if on else "float"
+def switch(members: Sequence[nn.Module], on: bool) -> None:
+    """INT8 on or off for the layers and products of one group only."""
+    for member in members:
+        set_mode(member, "int8" if on else "float")
 
 
 def measure(model: Model, batches: Sequence[Batch], track: Track | None = None) -> list[Sensitivity]:
@@ -88,11 +88,11 @@ def measure(model: Model, batches: Sequence[Batch], track: Track | None = None) 
     reference = answers(model, batches)
     rows = []
     try:
-        for names, layers in watch(groups(model).items(), "sensitivity of each layer"):
-            switch(layers, True)
+        for names, members in watch(groups(model).items(), "sensitivity of each layer"):
+            switch(members, True)
             drop, error, changed = answers(model, batches).against(reference)
-            switch(layers, False)
-            parameters = sum(layer.weight.numel() for layer in layers)
+            switch(members, False)
+            parameters = sum(layer.weight.numel() for layer in members if isinstance(layer, QuantizedLayer))
             rows.append(Sensitivity(names, parameters, drop, error, changed))
     finally:
         set_mode(model, "int8")

@@ -79,6 +79,11 @@ class Quantize(Transform):
             )
         self.ranges = one_of("transform.ranges", ranges, RANGES)
         activations = one_of("transform.activations", activations, ("static", "dynamic"))
+        if attention and activations == "dynamic":
+            raise ModelPressError(
+                "transform.attention=true needs transform.activations=static: both operands of those products are "
+                "activations, and no engine here finds the ranges of both at run time."
+            )
         self.scope = attach.Scope(activations, embeddings, attention, tuple(exclude))
         self.recipe = Recipe(calibrator, dict(calibrator_options or {}), balance, bias_correction)
         self.samples = int(checked("transform.samples", samples, "a whole number from 1", _whole_from(1)))
@@ -149,7 +154,7 @@ class Quantize(Transform):
             "activations": self.scope.activations,
             "embeddings": self.scope.embeddings,
             "attention": self.scope.attention,
-            "float_layers": attach.float_layers(model),
+            "float_layers": attach.float_layers(model, self.scope),
             "coverage": attach.coverage(model),
             "samples": self.samples,
             "draw": self.draw,
@@ -160,7 +165,8 @@ class Quantize(Transform):
 
     def coverage(self, model: nn.Module) -> Mapping[str, Any]:
         """Share of the weights in INT8, and the layers that are not."""
-        return {"parameters": attach.coverage(model), "excluded": attach.float_layers(model)}
+        assert isinstance(model, Model)
+        return {"parameters": attach.coverage(model), "excluded": attach.float_layers(model, self.scope)}
 
 
 def without_dropout(model: nn.Module) -> None:
