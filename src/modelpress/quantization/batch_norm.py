@@ -18,13 +18,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 from modelpress.models.base import Model, Output
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
+Layer = nn.Conv2d | nn.Linear
 TOLERANCE = 1e-4  # of the largest output: above it something else reads the layer too
 
 
 class Folded(nn.Module):
     """Stands where a batch normalisation was. ``owns_bias``: the layer had none of its own before."""
 
-    def __init__(self, layer: nn.Module, norm: Norm, owns_bias: bool) -> None:
+    layer: Layer
+    norm: Norm
+
+    def __init__(self, layer: Layer, norm: Norm, owns_bias: bool) -> None:
         super().__init__()
         object.__setattr__(self, "layer", layer)  # not submodules: nothing here is trained or saved
         object.__setattr__(self, "norm", norm)
@@ -97,7 +101,7 @@ def _folds(model: Model, layer_name: str, norm_name: str) -> bool:
     return False
 
 
-def _fused(layer: nn.Conv2d | nn.Linear, norm: Norm) -> tuple[Tensor, Tensor]:
+def _fused(layer: Layer, norm: Norm) -> tuple[Tensor, Tensor]:
     fuse: Any = fuse_conv_bn_weights if isinstance(layer, nn.Conv2d) else fuse_linear_bn_weights
     given = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
     weight, bias = fuse(layer.weight, layer.bias, *given)

@@ -149,7 +149,7 @@ class Quantize(Transform):
         model.numerics = self._numerics(model)
         return model.eval()
 
-    def _numerics(self, model: nn.Module) -> Numerics:
+    def _numerics(self, model: Model) -> Numerics:
         details = {
             "activations": self.scope.activations,
             "embeddings": self.scope.embeddings,
