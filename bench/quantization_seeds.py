@@ -29,14 +29,20 @@ from modelpress.benchmark.statistics import t_quantile
 from modelpress.report.quality import correct, predictions
 from modelpress.report.record import Interval
 
-# name -> overrides, wanted drop in points, wanted agreement in %
-ARMS = {
-    "ptq": (["technique=ptq", "model=minilm"], 0.35, 98.5),
+PTQ = ["technique=ptq", "model=minilm"]
+NO_CORRECTION, NO_BALANCE = (f"technique.ptq.transform.{key}" for key in ("bias_correction=false", "balance=null"))
+# name -> overrides, wanted drop in points, wanted agreement in % (None: shown for comparison)
+ARMS: dict[str, tuple[list[str], float | None, float | None]] = {
+    "ptq": (PTQ, 0.35, 98.5),
+    "ptq_uncorrected": ([*PTQ, NO_CORRECTION], None, None),
+    "ptq_unbalanced": ([*PTQ, NO_BALANCE], None, None),
+    "ptq_plain": ([*PTQ, NO_BALANCE, NO_CORRECTION], None, None),
     "ptq_dynamic": (["technique=ptq_dynamic", "model=minilm"], 0.2, 98.5),
     "qat": (["technique=qat", "model=minilm"], 0.2, 99.0),
+    "qat_distill": (["technique=qat_distill", "model=minilm"], 0.2, 99.0),
     "qat_tinybert": (["technique=[distill,qat]", "model=tinybert"], 0.2, 99.0),
 }
-DRAWN = ("ptq",)  # arms that only calibrate: several draws of calibration sentences
+DRAWN = ("ptq",)  # arms with several draws of calibration sentences
 ANCHOR = "parent/onnxruntime/fp32"
 
 
@@ -67,7 +73,8 @@ def line(name: str, outcomes: Sequence[Outcome]) -> str:
     over_seeds = mean_interval(by_seed(outcomes, [float(one.lost.mean()) for one in outcomes]))
     agree = mean_interval(by_seed(outcomes, [float(one.agrees.mean()) for one in outcomes]))
     cells = [name, outcomes[0].engine, str(len(outcomes)), points(item_interval(lost)), points(over_seeds)]
-    return f"| {' | '.join([*cells, points(agree), f'drop <= {drop}, agreement >= {agreement}'])} |"
+    wanted = "–" if drop is None else f"drop <= {drop}, agreement >= {agreement}"
+    return f"| {' | '.join([*cells, points(agree), wanted])} |"
 
 
 def of_seed(name: str, seed: int, draws: Sequence[int], overrides: Sequence[str]) -> list[Outcome]:
