@@ -45,6 +45,7 @@ class Contest:
     labels: Any  # (n,) or None
     anchor: str
     lossless: str
+    test: Path | None = None  # the requests file that the logits answer
 
     def row(self, key: str, shape: str) -> Measurement | None:
         return self.session.of(key, shape) if self.contenders[key].plan is not None else None
@@ -84,7 +85,7 @@ def hold(
     """Measure all that have a plan in balanced rounds, and their accuracy on ``test``."""
     subjects = [Subject(key, entry.plan) for key, entry in contenders.items() if entry.plan is not None]
     session = measure(subjects, workloads, test, settings, hardware, folder)
-    return Contest(contenders, session, read(test).labels if test else None, anchor, lossless)
+    return Contest(contenders, session, read(test).labels if test else None, anchor, lossless, test)
 
 
 def without_timing(settings: Settings) -> Settings:

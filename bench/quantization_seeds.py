@@ -14,7 +14,7 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from bench.contest import Contender, Contest, hold, points, without_timing
 from bench.pressed import FOLDER, Arms, arms
 from bench.quantization import SHAPE, quantized
+from modelpress.benchmark.requests import read
 from modelpress.benchmark.statistics import t_quantile
 from modelpress.report.quality import correct, predictions
 from modelpress.report.record import Interval
@@ -43,6 +44,7 @@ ARMS: dict[str, tuple[list[str], float | None, float | None]] = {
     "qat_tinybert": (["technique=[distill,qat]", "model=tinybert"], 0.2, 99.0),
 }
 DRAWN = ("ptq",)  # arms with several draws of calibration sentences
+BATCH = 64
 ANCHOR = "parent/onnxruntime/fp32"
 
 
@@ -53,13 +55,14 @@ class Outcome:
     seed: int
     engine: str
     lost: NDArray[np.float64]  # (n,): 1 where only the parent is right, -1 where only the file is
-    agrees: NDArray[np.bool_]  # (n,)
+    agrees: NDArray[np.bool_]  # (n,) with the parent
+    repeats: NDArray[np.bool_]  # (n,): the file predicts what PyTorch's fake-quantized network does
 
 
 def main(arguments: Sequence[str] = ()) -> None:
     args = parse(arguments)
-    print("| arm | engine | files | drop, points: over items | over seeds | agreement, % | wanted |")
-    print("|---|---|---|---|---|---|---|")
+    print("| arm | engine | files | drop, points: over items | over seeds | agreement, % | with PyTorch, % | wanted |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in args.arms:
         outcomes = [one for seed in args.seeds for one in of_seed(name, seed, args.draws, args.overrides)]
         for engine in dict.fromkeys(one.engine for one in outcomes):
@@ -72,9 +75,10 @@ def line(name: str, outcomes: Sequence[Outcome]) -> str:
     lost = np.array([one.lost for one in outcomes])
     over_seeds = mean_interval(by_seed(outcomes, [float(one.lost.mean()) for one in outcomes]))
     agree = mean_interval(by_seed(outcomes, [float(one.agrees.mean()) for one in outcomes]))
+    repeat = mean_interval(by_seed(outcomes, [float(one.repeats.mean()) for one in outcomes]))
     cells = [name, outcomes[0].engine, str(len(outcomes)), points(item_interval(lost)), points(over_seeds)]
     wanted = "–" if drop is None else f"drop <= {drop}, agreement >= {agreement}"
-    return f"| {' | '.join([*cells, points(agree), wanted])} |"
+    return f"| {' | '.join([*cells, points(agree), points(repeat), wanted])} |"
 
 
 def of_seed(name: str, seed: int, draws: Sequence[int], overrides: Sequence[str]) -> list[Outcome]:
@@ -83,8 +87,9 @@ def of_seed(name: str, seed: int, draws: Sequence[int], overrides: Sequence[str]
     taken = draws if name in DRAWN else [0]
     made = {draw: arms(*base, *([f"technique.ptq.transform.draw={draw}"] if name in DRAWN else [])) for draw in taken}
     contest = answer(next(iter(made.values())), made, f"{name}_{seed}")
-    rows = [(key, entry.plan) for key, entry in contest.contenders.items() if key != ANCHOR and entry.plan is not None]
-    return [outcome(contest, key, seed, plan.engine) for key, plan in rows if contest.logits(key) is not None]
+    torch = {draw: answers(one.candidate.entry.folder / "model", contest.test) for draw, one in made.items()}
+    keys = [key for key in contest.contenders if key != ANCHOR and contest.logits(key) is not None]
+    return [outcome(contest, key, seed, torch[int(key.partition("/")[0])]) for key in keys]
 
 
 def answer(first: Arms, made: dict[int, Arms], name: str) -> Contest:
@@ -93,16 +98,44 @@ def answer(first: Arms, made: dict[int, Arms], name: str) -> Contest:
     parent = first.parent
     contenders = {ANCHOR: Contender("parent", parent.plans[f"{parent.stage.slug}/onnxruntime/fp32"])}
     for draw, one in made.items():
-        contenders |= {f"{draw}/{key}": entry for key, entry in quantized(name, one.candidate).items()}
+        rows = with_float_remainder(quantized("", one.candidate))
+        contenders |= {f"{draw}/{key.lstrip('/')}": entry for key, entry in rows.items()}
     workloads, test = first.workloads(folder / "requests", SHAPE), first.test(folder / "requests")
     settings, anchors = without_timing(first.settings), {"anchor": ANCHOR, "lossless": ANCHOR}
     return hold(contenders, workloads, test, settings, first.job.hardware, Path(folder), **anchors)
 
 
-def outcome(contest: Contest, key: str, seed: int, engine: str) -> Outcome:
+def outcome(contest: Contest, key: str, seed: int, torch: NDArray[Any]) -> Outcome:
     parent, own = contest.logits(ANCHOR), contest.logits(key)
     lost = correct(parent, contest.labels).astype(np.float64) - correct(own, contest.labels)
-    return Outcome(seed, engine, lost, predictions(parent) == predictions(own))
+    found = predictions(own)
+    return Outcome(seed, key.partition("/")[2], lost, predictions(parent) == found, torch == found)
+
+
+def answers(folder: Path, test: Path) -> NDArray[Any]:
+    """(n,) predictions of the network in PyTorch, as it was trained: fake-quantized."""
+    import torch
+
+    from modelpress.models.base import load
+
+    given, model = read(test), load(folder).eval()
+    found = np.zeros(len(given), np.int64)
+    for rows, arrays in given.batches(BATCH):
+        with torch.no_grad():
+            logits = model({name: torch.from_numpy(array) for name, array in arrays.items()}).logits
+        assert logits is not None
+        found[rows] = predictions(logits.numpy())
+    return found
+
+
+def with_float_remainder(rows: dict[str, Contender]) -> dict[str, Contender]:
+    """The rows, and OpenVINO's once more with its float layers in FP32: what PyTorch computes."""
+    more = {}
+    for key, entry in rows.items():
+        if entry.plan is not None and entry.plan.engine == "openvino":
+            plan = replace(entry.plan, settings={**entry.plan.settings, "float": "fp32"})
+            more[f"{key}, rest in FP32"] = replace(entry, plan=plan)
+    return rows | more
 
 
 def by_seed(outcomes: Sequence[Outcome], values: Sequence[float]) -> list[float]:

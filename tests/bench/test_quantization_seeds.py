@@ -10,7 +10,7 @@ from bench.quantization_seeds import Outcome, by_seed, item_interval, line, mean
 
 def outcome(seed: int, lost: list[float]) -> Outcome:
     values = np.array(lost)
-    return Outcome(seed, "openvino", values, values == 0)
+    return Outcome(seed, "openvino", values, values == 0, values >= 0)
 
 
 def test_mean_interval_is_students() -> None:
@@ -42,4 +42,4 @@ def test_item_interval_averages_files_before_it_looks_at_items() -> None:
 def test_a_row_gives_points_and_what_is_wanted() -> None:
     row = line("ptq", [outcome(1, [1, 0, 0, 0]), outcome(2, [1, 0, 0, 0])])
     assert row.startswith("| ptq | openvino | 2 | 25.00 [")
-    assert "| 75.00 [75.00, 75.00] | drop <= 0.35, agreement >= 98.5 |" in row
+    assert "| 75.00 [75.00, 75.00] | 100.00 [100.00, 100.00] | drop <= 0.35, agreement >= 98.5 |" in row

@@ -166,3 +166,16 @@ def test_only_plainly_written_attention_can_be_quantized(classifier: Callable[..
         with pytest.raises(ModelPressError, match=f"a {model_type} network cannot be quantized .*transform.attention"):
             model.attention_layers()
         assert model.network.config._attn_implementation == before
+
+
+@pytest.mark.parametrize(("training", "tokens", "fused"), [(True, 8, False), (True, 300, True), (False, 8, True)])
+def test_short_texts_train_without_the_fused_kernel(
+    training: bool, tokens: int, fused: bool, classifier: Callable[..., Any]
+) -> None:
+    model = classifier(max_position_embeddings=512).train(training)
+    seen = []
+    model.network.classifier.register_forward_hook(lambda *_: seen.append(torch.backends.cuda.flash_sdp_enabled()))
+    ids = torch.full((1, tokens), 7)
+    model({"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)})
+    assert seen == [fused]
+    assert torch.backends.cuda.flash_sdp_enabled()

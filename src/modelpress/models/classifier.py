@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from modelpress.errors import ModelPressError
-from modelpress.models.attention import SCORES, collecting
+from modelpress.models.attention import SCORES, collecting, training_kernel
 from modelpress.models.base import Batch, Model, Output, Tower
 from modelpress.models.source import TOKENIZER_FILES
 from modelpress.models.tower import FIRST_TOKEN, ClassifierTower
@@ -65,7 +66,8 @@ class TextClassifier(Model):
     def forward(self, batch: Batch) -> Output:
         """``batch`` needs ``input_ids`` and ``attention_mask`` (B, S); keys it does not know are ignored."""
         given = {name: batch[name] for name in self.inputs if name in batch}
-        with collecting() as scores:
+        kernel = training_kernel(batch["input_ids"]) if self.training else nullcontext()
+        with collecting() as scores, kernel:
             result = self.network(**given, output_hidden_states="hidden_states" in self._needs)
         hidden = result.hidden_states if "hidden_states" in self._needs else None
         return Output(logits=result.logits, hidden_states=hidden, attentions=tuple(scores) or None)
