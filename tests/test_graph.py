@@ -106,13 +106,19 @@ def test_quantization_wants_a_trained_network_first(world: Path) -> None:
     for technique, expected in {
         "ptq": ["hf · finetune", "hf · ptq"],
         "qat": ["hf · finetune", "hf · control", "hf · qat"],
-        "qat_distill": ["hf · finetune", "hf · control", "hf · qat_distill"],
     }.items():
         network = graph(Job.of(compose([*base, *subject, f"technique={technique}"]), world / "run"))
         assert titles(network) == expected
         assert network.control_expected is (technique != "ptq")
         assert network.baseline.name == "finetune"
-        assert network.last.teacher is (network.last.parent if technique == "qat_distill" else None)
+        assert network.last.teacher is (network.last.parent if technique == "qat" else None)
+
+
+def test_qat_distill_learns_from_the_runs_teacher(world: Path) -> None:
+    network = graph_of(world, "technique=[distill,qat_distill]")
+    assert titles(network)[-1] == "tinybert · qat_distill"
+    assert network.last.teacher is network.order[0]
+    assert network.last.parent is network.order[1]
 
 
 def test_after_distillation_the_student_is_quantized(world: Path) -> None:

@@ -65,10 +65,10 @@ def test_distill_then_qat_is_compared_with_ptq_of_the_student(world: Path) -> No
     assert all(row.metric is not None for row in report.rows)
 
 
-def test_qat_distill_learns_from_its_own_float_self(world: Path) -> None:
-    options = ("qat_distill", "technique.qat_distill.transform.samples=24", "technique.qat_distill.optimizer.lr=1e-3")
+def test_qat_learns_from_its_own_float_self(world: Path) -> None:
+    options = ("qat", "technique.qat.transform.samples=24", "technique.qat.optimizer.lr=1e-3")
     report = run(world, "self", *options)
-    assert stages(report) == ["hf · finetune", "hf · control", "hf · qat_distill"]
+    assert stages(report) == ["hf · finetune", "hf · control", "hf · qat"]
     rows = {row.role: row for row in report.rows}
     assert set(rows) == {"baseline", "control", "candidate"}
     assert report.complete

@@ -269,7 +269,7 @@ def test_layers_return_to_float_until_the_limit_holds(caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("name", YAMLS)
-def test_every_yaml_builds_and_presses_minilm_by_itself(name: str) -> None:
+def test_every_yaml_builds_and_has_a_subject_of_its_own(name: str) -> None:
     stage = OmegaConf.load(CONF / f"{name}.yaml")
     transform = build(stage.transform, "transform")
     assert isinstance(transform, Quantize)
