@@ -40,7 +40,6 @@ ARMS: dict[str, tuple[list[str], float | None, float | None]] = {
     "ptq_plain": ([*PTQ, NO_BALANCE, NO_CORRECTION], None, None),
     "ptq_dynamic": (["technique=ptq_dynamic", "model=minilm"], 0.2, 98.5),
     "qat": (["technique=qat", "model=minilm"], 0.2, 99.0),
-    "qat_distill": (["technique=qat_distill", "model=minilm"], 0.2, 99.0),
     "qat_tinybert": (["technique=[distill,qat]", "model=tinybert"], 0.2, 99.0),
 }
 DRAWN = ("ptq",)  # arms with several draws of calibration sentences
