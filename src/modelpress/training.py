@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 PARTS = {"transform", "objective"}
 for _chatty in ("lightning.pytorch", "lightning.fabric"):  # one line per Trainer about every default it was given
     logging.getLogger(_chatty).setLevel(logging.WARNING)
+logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # warns of torchao's code wherever it is installed
 
 
 @dataclass
