@@ -14,7 +14,7 @@ PARTS = {
     "quantization": "MiniLM's INT8 files, ours and the rivals' (make peers first), in one session",
     "quantization_shapes": "the BERT-base shape: our INT8 file, NNCF's, FP32 and bf16",
     "quantization_vit": "the shape of ViT-B/32: our INT8 file, FP32 and bf16",
-    "quantization_seeds": "PTQ over 3 seeds x 5 calibration draws, its parts left out, QAT over 3 seeds: drop and agreement",
+    "quantization_seeds": "PTQ (3 seeds x 5 draws, and without its parts) and QAT (3 seeds): drop and agreement",
     "quantization_cost": "seconds of PTQ, and a QAT step against a plain one",
 }
 
