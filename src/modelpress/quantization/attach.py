@@ -69,7 +69,7 @@ def candidates(model: Model, scope: Scope) -> dict[str, nn.Module]:
     """The layers to quantize, by name."""
     known = {name: layer for name, layer in model.named_modules() if type(layer) in TWINS}
     layers = [name for name, layer in model.named_modules() if layer._parameters]
-    _check_patterns(scope.exclude, [*layers, *_attentions(model, scope)])
+    check_patterns(scope.exclude, [*layers, *_attentions(model, scope)])
     patterns = (*scope.exclude, *model.sensitive())
     chosen = {
         name: layer
@@ -96,7 +96,8 @@ def _attentions(model: Model, scope: Scope) -> dict[str, nn.Module]:
     return {f"{name}.{PRODUCTS}": layer for name, layer in model.named_modules() if id(layer) in owners}
 
 
-def _check_patterns(patterns: Sequence[str], layers: Sequence[str]) -> None:
+def check_patterns(patterns: Sequence[str], layers: Sequence[str]) -> None:
+    """Raises :class:`ModelPressError` for one of ``transform.exclude`` that is the name of no layer."""
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in layers):
             some = ", ".join(layers[:6])

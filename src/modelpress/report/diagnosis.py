@@ -11,6 +11,8 @@ from modelpress.report.record import Row
 
 LAUNCH_BOUND_US = 20.0
 """Below so many microseconds per operator, dispatch is a large part of the time on today's CPUs and GPUs."""
+SPARSE = 0.1
+"""Share of zeros from which they are worth a word; rounding to eight bits alone leaves fewer."""
 
 
 def diagnose(evidence: Sequence[Evidence], entry: Evidence) -> list[str]:
@@ -48,9 +50,14 @@ def launches(entry: Evidence) -> str:
     return f"Launch-bound: {count} operators share {significant(p50)} ms, {each} microseconds each."
 
 
+def is_sparse(row: Row) -> bool:
+    """Whether the zeros are many enough to speak of."""
+    return row.sparsity is not None and row.sparsity >= SPARSE
+
+
 def zeros(row: Row) -> str:
     """Zeros that no kernel skips."""
-    if not row.sparsity or row.sparsity < 0.1 or row.details.get("sparse_kernels"):
+    if not row.sparsity or not is_sparse(row) or row.details.get("sparse_kernels"):
         return ""
     return (
         f"{100 * row.sparsity:.0f} % of the weights are zero, but {ENGINE_TITLES[row.engine]} reports no kernel "
