@@ -6,7 +6,7 @@ import inspect
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from modelpress.models.attention import SCORES, collecting
 from modelpress.models.base import Batch, Model, Output, Tower
 from modelpress.models.source import TOKENIZER_FILES
 from modelpress.models.tower import FIRST_TOKEN, ClassifierTower
+
+if TYPE_CHECKING:
+    from modelpress.pruning.shapes import Shape
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 CAPTURES = frozenset({"hidden_states", "attentions"})
@@ -48,6 +51,7 @@ class TextClassifier(Model):
         self.cls_only_last_layer = cls_only_last_layer
         self._needs: frozenset[str] = frozenset()
         self._attention = network.config._attn_implementation
+        self.shape: Shape | None = None  # of a network that units were removed from
         self.train(network.training)
 
     @property

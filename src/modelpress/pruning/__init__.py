@@ -1,0 +1,1 @@
+"""Pruning: which weights and which units go, when they go, and what keeps them gone."""
