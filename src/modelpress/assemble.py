@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelpress import anatomy
 from modelpress.benchmark.session import Measurement
 from modelpress.engines.base import Plan
 from modelpress.provenance import curves, diagnostics, environment, lineage, seconds
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from modelpress.press import Pressed
     from modelpress.pressing import Pressing
 
-# names of BERT and of DistilBERT
-HIDDEN, HEADS, NEURONS = ("hidden_size", "dim"), ("num_attention_heads", "n_heads"), ("intermediate_size", "hidden_dim")
 NUMERICS = "numerics.json"  # beside the weights of a quantized or 16-bit stage
 PREPROCESSED = 200  # test texts on which tokenization is timed
 
@@ -38,7 +37,8 @@ def write(pressing: Pressing) -> Report:
     evidence = collect(pressing)
     labels = _labels(pressing)
     budget = Budget(**job.config["budget"])
-    verdict = judge(evidence, labels, budget, control_expected=pressing.graph.control_expected)
+    expected = {"control_expected": pressing.graph.control_expected, "equal_expected": pressing.graph.equal_expected}
+    verdict = judge(evidence, labels, budget, **expected)
     rows = [entry.row for entry in evidence]
     report = Report(
         name=job.name,
@@ -129,7 +129,7 @@ def _blank(pressing: Pressing, item: Pressed, engine: str, precision: str, shape
         sparsity=facts["sparsity"],
         details={
             "kernel_multiple": pressing.job.hardware.kernel_multiple,
-            "widths": widths(item.entry.folder / "model" / "config.json"),
+            **anatomy.details(item.entry.folder / "model"),
             "operators": sum(facts["ops"].values()),
             **({"description": described(stage)} if stage.role == "control" else {}),
             **numerics(item.entry.folder / "model"),
@@ -139,6 +139,9 @@ def _blank(pressing: Pressing, item: Pressed, engine: str, precision: str, shape
 
 def described(control: Stage) -> str:
     """What a control arm is."""
+    if control.rival is not None and control.spec is not None:
+        what = ", ".join(control.spec["transform"]["remove"])
+        return f"the same parent without {what}, as slow as the result, trained the same way"
     if control.spec and control.spec["transform"]["_target_"] == QUANTIZE:
         return "the same quantization without training (PTQ)"
     return "same start and steps, no technique"
@@ -152,14 +155,6 @@ def numerics(model: Path) -> dict[str, Any]:
     record = json.loads(path.read_text(encoding="utf-8"))
     search = {k: v for k, v in record.get("search", {}).items() if k != "sensitivity"}
     return {"numerics": {**record, **({"search": search} if search else {})}}
-
-
-def widths(config: Path) -> list[int]:
-    """Sizes of the matrices that kernels tile: hidden width, width of a head, FFN."""
-    record = json.loads(config.read_text())
-    hidden, heads, neurons = (record.get(names[0]) or record.get(names[1]) for names in (HIDDEN, HEADS, NEURONS))
-    found = [hidden, hidden // heads if hidden and heads else None, neurons]
-    return [int(width) for width in found if width]
 
 
 def _absent(pressing: Pressing, item: Pressed) -> list[Evidence]:

@@ -190,7 +190,7 @@ def control_of(stage: Stage) -> Stage | None:
 
 
 def equal_of(stage: Stage) -> Stage | None:
-    """The dense arm of a structured stage: its parent without whole layers, as slow as the result, trained the same way.
+    """The dense arm of a structured stage: its parent without whole layers, as slow as the result, trained alike.
 
     Where the stage itself removes nothing but layers, its arm is made narrower instead. ``None`` for other stages.
     """

@@ -37,8 +37,8 @@ def fit(
 ) -> Shape:
     """The largest shape of ``model`` whose p50 is certainly within ``budget_ms``, found by measuring.
 
-    ``remove`` and ``round_to`` say what may go, as for :func:`modelpress.pruning.select.candidates`. Networks of one and
-    of a few layers are measured at up to four layer shapes; their costs predict every candidate; the one chosen is
+    ``remove`` and ``round_to`` say what may go, as for :func:`modelpress.pruning.select.candidates`. Networks of one
+    and of a few layers are measured at up to four layer shapes; their costs predict every candidate; the one chosen is
     measured untrained and the prediction corrected, at most four times.
 
     Raises:
@@ -76,7 +76,9 @@ def _required(latency: Latency | None, budget_ms: float | None) -> tuple[Latency
     if budget_ms is None:
         raise ModelPressError("transform.target is latency_ms, and there is no budget. Set it: budget.latency_ms=3.0")
     if latency is None:
-        raise ModelPressError("transform.target is latency_ms, and there is no engine here to measure on. Set parameters.")
+        raise ModelPressError(
+            "transform.target is latency_ms, and there is no engine here to measure on. Set parameters."
+        )
     return latency, budget_ms
 
 

@@ -90,7 +90,9 @@ class EngineLatency:
         try:
             plans = engine.build(Artifact(onnx), self.job.hardware, place / "engine")
         except Unsupported as reason:
-            raise ModelPressError(f"The latency of this network cannot be measured in {self._name}: {reason}.") from reason
+            raise ModelPressError(
+                f"The latency of this network cannot be measured in {self._name}: {reason}."
+            ) from reason
         return [plan for plan in plans if self._record["precision"] in (None, plan.precision)]
 
     def _workload(self, place: Path, limit: int) -> Workload:

@@ -148,6 +148,10 @@ def _sparsity(row: Row) -> str | None:
     return None if row.sparsity is None else f"{100 * row.sparsity:.0f}"
 
 
+def _network(row: Row) -> str | None:
+    return row.details.get("network")
+
+
 def _ratio(key: str) -> Text:
     def text(row: Row) -> str | None:
         ratio = getattr(row, key)
@@ -180,6 +184,7 @@ IDENTITY = [
     ),
 ]
 COSTS = [
+    Column("network", "layers x width", "Layers, width, heads and neurons of the encoder.", _network, False),
     Column("params_m", "params, M", "Millions of parameters.", _number("params_m")),
     Column("macs_g", "GMACs", "10^9 multiply-adds of one inference at this shape.", _number("macs_g")),
     Column("sparsity", "zeros %", "Share of weights that are zero.", _sparsity),
