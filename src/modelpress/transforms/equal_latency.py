@@ -1,0 +1,1 @@
+"""The dense opponent of a structured result: the same parent, made just as fast by dropping whole layers."""
