@@ -13,6 +13,7 @@ from modelpress.store import Entry, Request, digest, file_digest
 
 WEIGHTS = "model/model.safetensors"
 NUMERICS = ("model/numerics.json", "model/numerics.safetensors")  # of a quantized or 16-bit stage
+PRUNING = "model/pruning.json"  # of a pruned stage: which zeros are there to stay
 # the code that decides what a trained stage contains, beside the `_target_`s of its config
 CODE = tuple(
     f"modelpress.{name}"
@@ -20,7 +21,8 @@ CODE = tuple(
         *("technique", "trainer", "training", "optimizer", "teacher", "teacher_cache", "objectives.functional"),
         *("objectives.layer_map", "data.batching", "data.loader", "data.module", "data.tokenizer", "data.tokens"),
         *("models.classifier", "models.init", "models.building", "models.layout", "models.cut", "models.probe"),
-        *("models.attention", "models.architecture", "models.labels", "callbacks.best"),
+        *("models.attention", "models.architecture", "models.labels", "callbacks.best", "callbacks.patience"),
+        "pruning.masks",
     )
 )
 # and the code behind a transform's `_target_`
@@ -31,6 +33,9 @@ TRANSFORM_CODE = {
             *("attach", "balance", "bias", "calibrate", "calibrators", "fake", "files", "layers", "observers"),
             *("quantizers", "search", "sensitivity"),
         )
+    ),
+    "modelpress.transforms.prune": tuple(
+        f"modelpress.pruning.{name}" for name in ("rewind", "schedules", "scores", "targets")
     ),
     "modelpress.transforms.precision": (
         *("modelpress.quantization.half", "modelpress.quantization.overflow"),
@@ -142,8 +147,8 @@ def network_digest(entry: Entry) -> str:
 
 
 def weights_digest(entry: Entry) -> str:
-    """What a stage's network is: its weights and, where they are not float32, its numerics."""
-    parts = [entry.digest_of(name) for name in (WEIGHTS, *NUMERICS) if name in entry.files]
+    """What a stage's network is: its weights and, where they are pruned or not float32, what is to be kept of that."""
+    parts = [entry.digest_of(name) for name in (WEIGHTS, *NUMERICS, PRUNING) if name in entry.files]
     return parts[0] if len(parts) == 1 else digest(parts)
 
 

@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from modelpress.models.base import Model
 from modelpress.objectives.base import Objective
 from modelpress.optimizer import OptimizerConfig, make
+from modelpress.pruning.masks import hold
 from modelpress.transforms.base import Transform
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Technique(LightningModule):
         self.stage, self.seed, self.teacher = stage, seed, teacher
         # counted by the caller: `Trainer.estimated_stepping_batches` opens the loader before its position is restored
         self.steps = steps
+        self.reshaped_at = 0.0  # progress at the last `Transform.step`
         self.pressing: Any = None  # what the callbacks of the last test press; set by the pipeline
         self.accuracy = MulticlassAccuracy(num_classes=len(model.labels), average="micro")
 
@@ -60,13 +62,19 @@ class Technique(LightningModule):
         """Share of the stage's optimizer steps that are done, from 0 to 1."""
         return min(1.0, self.global_step / max(1, self.steps))
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the network has the structure that the stage ends with."""
+        return self.reshaped_at >= self.transform.final_from
+
     def on_fit_start(self) -> None:
         if self.teacher is not None:
             self.teacher.to(self.device)
 
     def on_train_batch_start(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         torch.manual_seed(step_seed(self.seed, self.trainer.fit_loop.total_batch_idx))
-        self.transform.step(self.model, self.progress)
+        self.reshaped_at = self.progress
+        self.transform.step(self.model, self.reshaped_at)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """Total loss: weighted sum of the objective's named parts, each logged."""
@@ -115,6 +123,14 @@ class Technique(LightningModule):
         optimizer, schedule = make(self.optimizer_config, (self.model, self.objective), self.steps, fused=fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.transform.gradients(self.model)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Then put pruned weights back to zero: momentum and gradients revive them, in any stage that trains."""
+        super().optimizer_step(*args, **kwargs)
+        hold(self.model)
+
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
@@ -128,8 +144,13 @@ class Technique(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Only what training needs: plain tensors and numbers, readable with ``weights_only=True``."""
         checkpoint.pop("hyper_parameters", None)
+        if "optimizer_states" in checkpoint:  # to resume from, not only weights
+            checkpoint["transform"] = dict(self.transform.state())
         if self.teacher is not None:
             self.teacher.commit()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.transform.restore(self.model, checkpoint.get("transform", {}))
 
 
 def step_seed(seed: int, step: int) -> int:

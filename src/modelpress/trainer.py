@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback
 
 from modelpress.callbacks.best import Best
 from modelpress.callbacks.curves import Curves
+from modelpress.callbacks.patience import Patience
 from modelpress.callbacks.resume import Resume
 from modelpress.config import OWN_TRAINER_KEYS, build
 
@@ -64,7 +65,7 @@ def _callbacks(arm: Arm) -> list[Callback]:
     best = Best(checkpoints, metric, arm.job.dataset.describe()["splits"]["validation"])
     callbacks: list[Callback] = [best, Resume(checkpoints, options["checkpoint_seconds"]), Curves(arm.folder)]
     if options["early_stopping_patience"] is not None:
-        callbacks.append(EarlyStopping(metric, mode="max", patience=options["early_stopping_patience"]))
+        callbacks.append(Patience(metric, mode="max", patience=options["early_stopping_patience"]))
     nodes = arm.job.config["callbacks"] or {}
     return callbacks + [build(node, f"callbacks.{name}") for name, node in nodes.items()]
 

@@ -11,12 +11,19 @@ import torch
 
 from modelpress.callbacks.best import Best, standard_error
 
-TRAINER: Any = SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=bool))
+
+def trainer(is_final: bool = True) -> Any:
+    module = SimpleNamespace(is_final=is_final)
+    return SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=bool), lightning_module=module)
 
 
-def kept(folder: Path, scores: list[float], items: int) -> list[bool]:
+TRAINER: Any = trainer()
+
+
+def kept(folder: Path, scores: list[float], items: int, final_from: int = 0) -> list[bool]:
+    """The first ``final_from`` scores are those of a network that is still being reshaped."""
     best = Best(folder, "accuracy", items)
-    return [best.check_monitor_top_k(TRAINER, torch.tensor(score)) for score in scores]
+    return [best.check_monitor_top_k(trainer(i >= final_from), torch.tensor(score)) for i, score in enumerate(scores)]
 
 
 def test_standard_error_of_a_share() -> None:
@@ -49,3 +56,9 @@ def test_the_peak_survives_a_resume(tmp_path: Path) -> None:
 
 def test_nothing_to_compare_saves_nothing(tmp_path: Path) -> None:
     assert not Best(tmp_path, "accuracy", 10).check_monitor_top_k(TRAINER, None)
+
+
+def test_weights_of_an_unfinished_structure_never_count(tmp_path: Path) -> None:
+    """Neither as the best nor as the peak that others are measured against."""
+    assert kept(tmp_path, [0.95, 0.94, 0.80, 0.70], items=696, final_from=2) == [False, False, True, False]
+    assert kept(tmp_path, [0.95, 0.94], items=696, final_from=2) == [False, False]

@@ -21,7 +21,8 @@ class Best(ModelCheckpoint):
 
     A validation split of some hundred items cannot tell such checkpoints apart (Breiman et al., "Classification and
     Regression Trees", 1984: the one-standard-error rule); then more training and a lower learning rate decide.
-    A metric that really falls keeps the earlier weights.
+    A metric that really falls keeps the earlier weights. Weights of a network that is still being reshaped never count
+    (``Transform.final_from``): a half-pruned one is more accurate, and not what was asked for.
     """
 
     def __init__(self, folder: Path, metric: str, items: int) -> None:
@@ -29,7 +30,8 @@ class Best(ModelCheckpoint):
         self.items, self.peak = items, 0.0
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
-        if current is None:
+        technique: Any = trainer.lightning_module
+        if current is None or not technique.is_final:
             return False
         self.peak = max(self.peak, float(current))
         near = float(current) >= self.peak - standard_error(self.peak, self.items)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from modelpress.errors import ModelPressError
 from modelpress.models.numerics import Numerics
+
+if TYPE_CHECKING:
+    from modelpress.pruning.masks import Masks
 
 Batch = Mapping[str, Tensor]
 NUMERICS = "numerics.json"
@@ -46,6 +49,7 @@ class Model(nn.Module):
 
     labels: list[str]
     numerics: Numerics | None = None  # how its numbers are stored and computed once exported; None: float32
+    masks: Masks | None = None  # which weights are pruned, in this stage and all later ones; None: dense
 
     def forward(self, batch: Batch) -> Output:
         raise NotImplementedError
@@ -90,11 +94,15 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def save(model: Model, folder: Path) -> None:
-    """:meth:`Model.save`, and beside the weights what INT8, FP16 or BF16 makes of them (``numerics.*``)."""
+    """:meth:`Model.save`, and beside the weights what pruning made of them (``pruning.json``) and what INT8,
+    FP16 or BF16 makes of them (``numerics.*``).
+    """
+    from modelpress.pruning import masks
     from modelpress.quantization import attach, files
 
     with attach.plain(model):
         model.save(folder)
+    masks.save(model, folder)
     files.save(model, folder)
 
 
@@ -104,10 +112,13 @@ def load(folder: Path) -> Model:
 
     from hydra.utils import get_class
 
+    from modelpress.pruning import masks
+
     record: dict[str, Any] = json.loads((Path(folder) / "modelpress.json").read_text())
     cls: Any = get_class(record["class"])
     with torch.device("cpu"):
         model: Model = cls.load(Path(folder))
+    masks.restore(model, Path(folder))
     if (Path(folder) / NUMERICS).is_file():
         from modelpress.quantization import files
 

@@ -69,11 +69,16 @@ def choose(now: Shape, shape: Shape, scores: Scores | None) -> Kept:
 
 def keep_layers(network: PreTrainedModel, kept: Sequence[int]) -> None:
     """Drop all other layers."""
-    first = next(name for name, _ in network.named_modules() if name.endswith(".layer.0"))
-    holder = network.get_submodule(first.rpartition(".layer.0")[0])
+    holder = stack(network)
     every: Any = holder.layer
     holder.layer = nn.ModuleList(every[i] for i in kept)
     network.config.num_hidden_layers = len(kept)
+
+
+def stack(network: PreTrainedModel) -> nn.Module:
+    """The module whose ``layer`` is the list of layers."""
+    first = next(name for name, _ in network.named_modules() if name.endswith(".layer.0"))
+    return network.get_submodule(first.rpartition(".layer.0")[0])
 
 
 @torch.no_grad()
@@ -153,12 +158,10 @@ def _build(graph: Any, network: nn.Module, example: Mapping[str, Tensor] | Tenso
         result = net(**given) if isinstance(given, Mapping) else net(given)
         return getattr(result, "logits", result)
 
-    hooks = [
-        module.register_forward_pre_hook(
-            lambda *_, at=name, kind=type(module).__name__: entered.append(f"{at} ({kind})")
-        )
-        for name, module in network.named_modules()
-    ]
+    def note(name: str) -> Callable[..., None]:
+        return lambda module, _: entered.append(f"{name} ({type(module).__name__})")
+
+    hooks = [module.register_forward_pre_hook(note(name)) for name, module in network.named_modules()]
     try:
         # fresh containers: torch-pruning keeps and changes those it is given by default
         return graph.build_dependency(

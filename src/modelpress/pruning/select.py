@@ -115,6 +115,66 @@ def _fill(found: Shape, full: Shape, cost: Cost, limit: float, round_to: int) ->
         found = wider
 
 
+def between(start: Shape, end: Shape, fraction: float, round_to: int) -> Shape:
+    """The shape that lies ``fraction`` of the way from ``start`` to ``end`` (which has as many layers), rounded up.
+
+    >>> one, two = Shape(64, (LayerShape(8, 8, 96),)), Shape(32, (LayerShape(4, 8, 32),))
+    >>> between(one, two, 0.5, 16)
+    Shape(width=48, layers=(LayerShape(heads=6, head_width=8, neurons=64),))
+    """
+
+    def size(old: int, new: int, step: int) -> int:
+        return min(old, max(new, math.ceil((old + (new - old) * fraction) / step - 1e-9) * step))
+
+    layers = tuple(
+        replace(old, heads=size(old.heads, new.heads, 1), neurons=size(old.neurons, new.neurons, round_to))
+        for old, new in zip(start.layers, end.layers, strict=True)
+    )
+    if start.plain and end.plain:  # and every network on the way
+        return Shape(layers[0].inner, layers)
+    return Shape(size(start.width, end.width, round_to), layers)
+
+
+def allocate(
+    shape: Shape, full: Shape, heads: Sequence[Sequence[float]], neurons: Sequence[Sequence[float]], round_to: int
+) -> Shape:
+    """As many heads and neurons as ``shape`` has in all, spread over the layers so that the sum of scores is largest.
+
+    Every layer keeps at least one head and one block of ``round_to`` neurons.
+
+    Args:
+        shape: of equal cost.
+        full: what there is to choose from; ``heads`` and ``neurons`` hold a score for each, comparable across layers.
+    """
+    width = full.layers[0].head_width
+    step = min(round_to // math.gcd(round_to, width), *(layer.heads for layer in full.layers))
+    head_counts = _spread([layer.heads for layer in shape.layers], heads, step)
+    neuron_counts = _spread([layer.neurons for layer in shape.layers], neurons, round_to)
+    layers = (
+        replace(layer, heads=h, neurons=n) for layer, h, n in zip(full.layers, head_counts, neuron_counts, strict=True)
+    )
+    return Shape(shape.width, tuple(layers))
+
+
+def _spread(counts: Sequence[int], scores: Sequence[Sequence[float]], block: int) -> list[int]:
+    """Units per layer, ``sum(counts)`` in all, taken in blocks from each layer's best; none of them empty."""
+    blocks = [_blocks(sorted(layer, reverse=True), block) for layer in scores]
+    taken = [1] * len(scores)
+    ranked = sorted(
+        ((sum(group) / len(group), len(group), i) for i, layer in enumerate(blocks) for group in layer[1:]),
+        key=lambda entry: -entry[0],
+    )
+    left = sum(counts) - sum(len(layer[0]) for layer in blocks)
+    for _, size, i in ranked:
+        if size <= left:
+            taken[i], left = taken[i] + 1, left - size
+    return [sum(map(len, layer[:count])) for layer, count in zip(blocks, taken, strict=True)]
+
+
+def _blocks(ordered: Sequence[float], size: int) -> list[Sequence[float]]:
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
 def _check(remove: Sequence[str], round_to: int) -> None:
     if not remove:
         raise ModelPressError(f"transform.remove names nothing; allowed: {', '.join(UNITS)}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -137,3 +138,17 @@ def _linear(module: nn.Module, out: int, given: int) -> None:
     module.out_features, module.in_features = out, given
     module.weight = nn.Parameter(module.weight.new_zeros(out, given))
     module.bias = nn.Parameter(module.bias.new_zeros(out))
+
+
+def open_sized(folder: Path, shape: Shape, *, trust_remote_code: bool) -> PreTrainedModel:
+    """A classifier saved with a shape that its config cannot say. PyTorch's global random state is left as it was."""
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    auto: Any = AutoModelForSequenceClassification
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    with torch.random.fork_rng(devices=[]):
+        network: PreTrainedModel = auto.from_config(config, trust_remote_code=trust_remote_code)
+    resize(network, shape)
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    return network

@@ -64,7 +64,7 @@ def _quantizer(scope: Scope, layer: nn.Module, readers: int) -> InputQuantizer:
 def candidates(model: Model, scope: Scope) -> dict[str, nn.Module]:
     """The layers to quantize, by name."""
     known = {name: layer for name, layer in model.named_modules() if type(layer) in TWINS}
-    _check_patterns(scope.exclude, [name for name, layer in model.named_modules() if layer._parameters])
+    check_patterns(scope.exclude, [name for name, layer in model.named_modules() if layer._parameters])
     patterns = (*scope.exclude, *model.sensitive())
     chosen = {
         name: layer
@@ -80,7 +80,8 @@ def candidates(model: Model, scope: Scope) -> dict[str, nn.Module]:
     return chosen
 
 
-def _check_patterns(patterns: Sequence[str], layers: Sequence[str]) -> None:
+def check_patterns(patterns: Sequence[str], layers: Sequence[str]) -> None:
+    """Raises :class:`ModelPressError` for one of ``transform.exclude`` that is the name of no layer."""
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in layers):
             some = ", ".join(layers[:6])

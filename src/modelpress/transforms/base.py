@@ -35,18 +35,30 @@ class Transform:
     """Model in, model out. The default transform changes nothing (distillation, fine-tuning).
 
     ``kind`` is the name used by order rules; ``forbidden_after`` lists kinds that may not come
-    before this one in a pipeline. ``config.check`` reads both before anything is built.
+    before this one in a pipeline. ``config.check`` reads both before anything is built. ``final_from`` is the share of
+    the training from which the network has its final structure: no weights from before it are kept as the best ones.
     """
 
     kind: ClassVar[str] = "identity"
     forbidden_after: ClassVar[tuple[str, ...]] = ()
+    final_from: float = 0.0
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Called before training, on the parent's weights, in evaluation mode."""
         return model
 
     def step(self, model: nn.Module, progress: float) -> None:
-        """Called before every optimizer step; ``progress`` runs from 0 to 1."""
+        """Called before every batch; ``progress``, the share of optimizer steps done, runs from 0 to below 1."""
+
+    def gradients(self, model: nn.Module) -> None:
+        """Called before every optimizer step, when the gradients are there and the weights still those they are of."""
+
+    def state(self) -> Mapping[str, Any]:
+        """What a resumed training needs beside the weights: tensors and plain values, nested as you like."""
+        return {}
+
+    def restore(self, model: nn.Module, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state`; called after :meth:`prepare` and before the checkpoint's weights are loaded."""
 
     def finalize(self, model: nn.Module) -> nn.Module:
         """Called after training on the best weights; what it returns is saved, tested and exported."""
