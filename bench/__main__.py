@@ -15,6 +15,8 @@ PARTS = {
     "quantization_shapes": "the BERT-base shape: our INT8 file, NNCF's, FP32 and bf16",
     "quantization_seeds": "PTQ over 3 seeds x 5 calibration draws, QAT over 3 seeds: drop and agreement",
     "quantization_cost": "seconds of PTQ, and a QAT step against a plain one",
+    "pruning": "metric against sparsity and against measured latency: unstructured, n:m, structured, layers",
+    "summary": "every variant of MiniLM in one session: size, speed-up, metric drop",
 }
 
 

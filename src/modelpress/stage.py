@@ -48,7 +48,7 @@ QUANTIZE = "modelpress.transforms.quantize.Quantize"
 PRUNE_STRUCTURED = "modelpress.transforms.prune_structured.PruneStructured"
 EQUAL_LATENCY = "modelpress.transforms.equal_latency.EqualLatency"
 EQUAL = "control_layers"  # name of the arm of equal latency
-BLOCKS = ("layers",)
+BLOCKS, CHANNELS = ("layers",), ("channels",)  # values of transform.remove
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,8 @@ def request(job: Job, stage: Stage, done: dict[Stage, Entry]) -> Request:
 def _latency(job: Job, rival: Entry | None) -> dict[str, Any]:
     from modelpress.pruning import on_engine
 
-    return {**on_engine.deciding(job), "rival": network_digest(rival) if rival else None}
+    facts = {"rival": network_digest(rival) if rival else None, "sources": sources(on_engine.__name__)}
+    return {**on_engine.deciding(job), **facts}
 
 
 def by_latency(stage: Stage) -> bool:
@@ -197,12 +198,16 @@ def control_of(stage: Stage) -> Stage | None:
 def equal_of(stage: Stage) -> Stage | None:
     """The dense arm of a structured stage: its parent without whole layers, as slow as the result, trained alike.
 
-    Where the stage itself removes nothing but layers, its arm is made narrower instead. ``None`` for other stages.
+    Where the stage itself removes nothing but layers, its arm is made narrower instead. ``None`` for other stages, and
+    for networks without such layers.
     """
     spec = stage.spec
     if spec is None or spec["transform"]["_target_"] != PRUNE_STRUCTURED:
         return None
-    remove = BLOCKS if tuple(spec["transform"]["remove"]) != BLOCKS else ("heads", "neurons", "width")
+    given = tuple(spec["transform"]["remove"])
+    if given == CHANNELS:
+        return None
+    remove = BLOCKS if given != BLOCKS else ("heads", "neurons", "width")
     transform = {**spec["transform"], "_target_": EQUAL_LATENCY, "remove": list(remove)}
     arm = {**spec, "transform": transform}
     return Stage(EQUAL, "control", stage.recipe, stage.model, arm, stage.parent, stage.teacher, rival=stage)
