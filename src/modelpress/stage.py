@@ -22,7 +22,7 @@ CODE = tuple(
         *("objectives.layer_map", "data.batching", "data.loader", "data.module", "data.tokenizer", "data.tokens"),
         *("models.classifier", "models.init", "models.building", "models.layout", "models.cut", "models.probe"),
         *("models.attention", "models.architecture", "models.labels", "callbacks.best", "callbacks.patience"),
-        "pruning.masks",
+        *("pruning.masks", "pruning.shapes"),
     )
 )
 # and the code behind a transform's `_target_`
@@ -36,6 +36,10 @@ TRANSFORM_CODE = {
     ),
     "modelpress.transforms.prune": tuple(
         f"modelpress.pruning.{name}" for name in ("rewind", "schedules", "scores", "targets")
+    ),
+    "modelpress.transforms.prune_structured": tuple(
+        f"modelpress.pruning.{name}"
+        for name in ("channels", "importance", "latency", "removal", "select", "structure", "table")
     ),
     "modelpress.transforms.precision": (
         *("modelpress.quantization.half", "modelpress.quantization.overflow"),

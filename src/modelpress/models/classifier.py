@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 CAPTURES = frozenset({"hidden_states", "attentions"})
+Widening = dict[int, tuple[Tensor, Tensor]]
 
 
 class TextClassifier(Model):
@@ -52,6 +53,8 @@ class TextClassifier(Model):
         self._needs: frozenset[str] = frozenset()
         self._attention = network.config._attn_implementation
         self.shape: Shape | None = None  # of a network that units were removed from
+        # hidden state -> weight and bias that predict what it was before this stage removed channels; never saved
+        self.widening: Widening = {}
         self.train(network.training)
 
     @property
@@ -170,7 +173,7 @@ class TextClassifier(Model):
         shape = Shape.of(record["shape"]) if "shape" in record else None
         with quiet():
             if shape is not None and not shape.plain:
-                network = open_sized(folder, shape, trust_remote_code=trust)
+                network = open_sized(folder, shape)
             else:
                 options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": trust}
                 network = auto.from_pretrained(folder, **options)

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from modelpress.errors import ModelPressError
 from modelpress.models import layout
-from modelpress.models.cut import READERS, Statistics, fold, stream, top
+from modelpress.models.cut import READERS, Statistics, fold, prediction, stream, top
 from modelpress.pruning.shapes import Shape
 
 
@@ -105,6 +105,17 @@ def _fold_into(module: nn.Module, statistics: Statistics, source: str, kept: Ten
     module.bias.copy_(folded["x.bias"])
 
 
+def widening(kept: Tensor, statistics: Statistics, layers: int) -> dict[int, tuple[Tensor, Tensor]]:
+    """Hidden state (0: embeddings) -> (D, D_kept) and (D,): what the whole of it was, predicted from what is kept."""
+    sources = ["layers.0.input", *(f"layers.{i}.norm2" for i in range(layers))]
+    found = {}
+    for place, source in enumerate(sources):
+        moments = statistics[source]
+        guess = prediction(moments, kept)
+        found[place] = guess, moments.mean - guess @ moments.mean[kept]
+    return found
+
+
 def remove(network: PreTrainedModel, kept: Kept, example: Mapping[str, Tensor]) -> None:
     """Take every other unit out of ``network``.
 
@@ -119,7 +130,12 @@ def remove(network: PreTrainedModel, kept: Kept, example: Mapping[str, Tensor]) 
     for i, (inner, neurons) in enumerate(zip(kept.inner, kept.neurons, strict=True)):
         goals += [(f"layers.{i}.q", linear, inner), (f"layers.{i}.up", linear, neurons)]
     goals += [("pool", linear, kept.pool), ("word", tp.prune_embedding_out_channels, kept.width)]
-    with traced(network, example) as graph:
+
+    def forward() -> Tensor:
+        logits: Tensor = network(**example).logits
+        return logits
+
+    with traced(network, forward) as graph:
         for name, function, stay in goals:
             gone = sorted(set(range(modules[name].weight.shape[name == "word"])) - set(stay.tolist()))  # type: ignore[union-attr, index, arg-type]
             if gone:
@@ -129,7 +145,7 @@ def remove(network: PreTrainedModel, kept: Kept, example: Mapping[str, Tensor]) 
 
 
 @contextmanager
-def traced(network: nn.Module, example: Mapping[str, Tensor] | Tensor) -> Iterator[Any]:
+def traced(network: nn.Module, forward: Callable[[], Tensor]) -> Iterator[Any]:
     """torch-pruning's graph of ``network``, whose parameters all take part whether they train or not.
 
     Raises:
@@ -143,7 +159,7 @@ def traced(network: nn.Module, example: Mapping[str, Tensor] | Tensor) -> Iterat
     try:
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.filterwarnings("error", r"(?s)(\[Warning\] Unknown operation|Unwrapped parameters).*")
-            yield _build(tp.DependencyGraph(), network, example)
+            yield _build(tp.DependencyGraph(), network, forward)
     finally:
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(trains[name])
@@ -151,12 +167,8 @@ def traced(network: nn.Module, example: Mapping[str, Tensor] | Tensor) -> Iterat
             module.training = training
 
 
-def _build(graph: Any, network: nn.Module, example: Mapping[str, Tensor] | Tensor) -> Any:
+def _build(graph: Any, network: nn.Module, forward: Callable[[], Tensor]) -> Any:
     entered: list[str] = []
-
-    def forward(net: nn.Module, given: Any) -> Tensor:
-        result = net(**given) if isinstance(given, Mapping) else net(given)
-        return getattr(result, "logits", result)
 
     def note(name: str) -> Callable[..., None]:
         return lambda module, _: entered.append(f"{name} ({type(module).__name__})")
@@ -166,8 +178,8 @@ def _build(graph: Any, network: nn.Module, example: Mapping[str, Tensor] | Tenso
         # fresh containers: torch-pruning keeps and changes those it is given by default
         return graph.build_dependency(
             network,
-            example,
-            forward_fn=forward,
+            (),
+            forward_fn=lambda *_: forward(),
             customized_pruners={},
             ignored_layers=[],
             ignored_params=[],

@@ -59,8 +59,15 @@ def candidates(shape: Shape, *, remove: Sequence[str], round_to: int, share: flo
             f"{round_to}). Ask for less (transform.sparsity up to {math.floor(1000 * (1 - least)) / 1000:g}), or name "
             "more in transform.remove."
         )
-    best = max((found for found in _all(shape, remove, round_to) if cost(found) <= limit), key=cost)
+    best = _best(shape, remove, round_to, cost, limit)
+    if "layers" in remove and len(remove) > 1:  # what rounding to whole layers took is given back to all others
+        others = [unit for unit in remove if unit != "layers"]
+        best = _best(replace(shape, layers=shape.layers[: len(best.layers)]), others, round_to, cost, limit)
     return _fill(best, shape, cost, limit, round_to) if "neurons" in remove else best
+
+
+def _best(shape: Shape, remove: Sequence[str], round_to: int, cost: Cost, limit: float) -> Shape:
+    return max((found for found in _all(shape, remove, round_to) if cost(found) <= limit), key=cost)
 
 
 def _all(shape: Shape, remove: Sequence[str], round_to: int) -> Iterable[Shape]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from modelpress.models import layout
 from modelpress.models.architecture import SPELLING
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 READERS = ("q", "k", "v", "up")  # read the residual stream
 HEADS = ("num_attention_heads", "n_heads")  # what an attention layer calls its number of heads
@@ -140,15 +141,22 @@ def _linear(module: nn.Module, out: int, given: int) -> None:
     module.bias = nn.Parameter(module.bias.new_zeros(out))
 
 
-def open_sized(folder: Path, shape: Shape, *, trust_remote_code: bool) -> PreTrainedModel:
-    """A classifier saved with a shape that its config cannot say. PyTorch's global random state is left as it was."""
-    from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    auto: Any = AutoModelForSequenceClassification
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+def blank(kind: type[PreTrainedModel], config: PreTrainedConfig, shape: Shape) -> PreTrainedModel:
+    """A network of ``shape`` to load weights into. ``config`` and PyTorch's global random state stay as they were."""
+    config = copy.deepcopy(config)
+    _configure(config, shape)
     with torch.random.fork_rng(devices=[]):
-        network: PreTrainedModel = auto.from_config(config, trust_remote_code=trust_remote_code)
+        network = kind(config)
     resize(network, shape)
+    return network
+
+
+def open_sized(folder: Path, shape: Shape) -> PreTrainedModel:
+    """A classifier that was saved with a shape no config can say."""
+    from safetensors.torch import load_file
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    network = blank(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)], config, shape)
     network.load_state_dict(load_file(folder / "model.safetensors"))
     return network

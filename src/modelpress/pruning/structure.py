@@ -13,9 +13,9 @@ from torch import nn
 
 from modelpress.errors import ModelPressError
 from modelpress.models import layout
-from modelpress.models.classifier import TextClassifier
+from modelpress.models.classifier import TextClassifier, Widening
 from modelpress.pruning import shapes
-from modelpress.pruning.removal import Scores, choose, compensate, keep_layers, remove
+from modelpress.pruning.removal import Scores, choose, compensate, keep_layers, remove, widening
 from modelpress.pruning.select import macs, weights
 from modelpress.pruning.shapes import LayerShape, Shape
 
@@ -66,6 +66,7 @@ def shrink(
     kept = choose(now, shape, scores)
     if scores is not None and scores.statistics is not None:
         compensate(owner.network, kept, scores.statistics)
+        owner.widening = _through(owner.widening, widening(kept.width, scores.statistics, len(now.layers)))
     example = {name: tensor[:1] for name, tensor in owner.example().items()}
     remove(owner.network, kept, example)
     shapes.settle(owner.network, shape)
@@ -73,6 +74,21 @@ def shrink(
     with torch.no_grad():
         owner.network(**example)  # a shape that does not fit shows here, not in an hour
     return owner
+
+
+def become(model: TextClassifier, shape: Shape) -> None:
+    """Give ``model`` a network of ``shape``, larger or smaller, without its weights: they are to be loaded."""
+    old = model.network
+    new = shapes.blank(type(old), old.config, shape)
+    model.network = new.to(next(old.parameters()).device).train(old.training)
+    model.shape = shape
+
+
+def _through(before: Widening, now: Widening) -> Widening:
+    """From the states now to those of the network that was first pruned."""
+    if before.keys() != now.keys():
+        return now
+    return {place: (before[place][0] @ w, before[place][0] @ b + before[place][1]) for place, (w, b) in now.items()}
 
 
 def _check(now: Shape, shape: Shape, kept: Sequence[int]) -> None:
