@@ -63,7 +63,7 @@ class File:
 
     @property
     def title(self) -> str:
-        return f"{self.kind} {self.asked}"
+        return f"{self.kind} {self.asked}".strip()
 
 
 def main(arguments: Sequence[str] = ()) -> None:

@@ -54,7 +54,7 @@ def fit(
         raise ModelPressError(
             f"budget.latency_ms is {budget_ms:g}, but removing {', '.join(remove)} reaches {found.value:.3g} ms "
             f"[{found.ci_low:.3g}, {found.ci_high:.3g}] at the least ({described(ladder[index])}) in {measure}. "
-            f"Allow {found.ci_high * 1.05:.2g} ms or more, or let more be removed (transform.remove)."
+            f"Allow {found.ci_high * 1.02:.3g} ms or more, or let more be removed (transform.remove)."
         )
     log.info(
         "Latency: %.3g ms [%.3g, %.3g] for a budget of %g: %s (%d networks measured).",
