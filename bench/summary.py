@@ -88,7 +88,7 @@ def seeds_table(contests: Sequence[Contest]) -> str:
     lines = ["| variant | engine | seeds | drop, points |", "|---|---|---|---|"]
     for key, entry in contests[0].contenders.items():
         found = [quality[1].value for contest in contests if (quality := contest.quality(key)) is not None]
-        if entry.plan is not None and len(found) > 1 and key != ANCHOR:
+        if entry.plan is not None and len(found) > 1:
             spread = f"{100 * statistics.mean(found):.2f} ± {100 * statistics.stdev(found):.2f}"
             lines.append(f"| {entry.title} | {entry.plan.engine} {entry.plan.precision} | {len(found)} | {spread} |")
     return "\n".join(lines)

@@ -20,7 +20,7 @@ def overrides(world: Path, *extra: str) -> list[str]:
     return tiny.fast(
         world,
         "technique=[distill,prune_structured]",
-        "model.architecture.intermediate_size=256",
+        f"{STAGE}.transform.round_to=4",
         f"{STAGE}.trainer.max_epochs=1",
         f"{STAGE}.transform.target=latency_ms",
         f"{STAGE}.transform.remove=[neurons]",
@@ -44,7 +44,7 @@ def test_a_run_to_a_latency(world: Path) -> None:
     rows = {row.stage: row for row in report.rows}
     assert set(rows) == {"finetune", "control", "control_layers", "prune_structured"}
     assert rows["control_layers"].details["description"].startswith("the same parent without layers")
-    assert rows["prune_structured"].details["network"] == "2 x 16, 4 heads of 4, 256 neurons"  # 50 ms are plenty
+    assert rows["prune_structured"].details["network"] == "2 x 16, 4 heads of 4, 32 neurons"  # 50 ms are plenty
     assert report.verdict["equal_latency"]["against"] == rows["control_layers"].id
     assert report.verdict["control"]["against"] == rows["control"].id
     assert all(step.hit for step in plan(compose(overrides(world, "budget.latency_ms=50"))))

@@ -28,7 +28,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job_of(world: Path, *extra: str) -> Job:
-    return Job.of(compose(tiny.overrides(world, *extra)), world / "run")
+    """``engine=…`` in ``extra`` takes the place of the engines there are."""
+    chosen = any(line.startswith("engine=") for line in extra)
+    given = [line for line in tiny.overrides(world) if not (chosen and line.startswith("engine"))]
+    return Job.of(compose([*given, *extra]), world / "run")
 
 
 class Rows:
