@@ -78,9 +78,7 @@ def test_nothing_goes_where_all_may_stay() -> None:
 
 
 def test_the_smallest_share_is_named_and_can_be_reached() -> None:
-    with pytest.raises(
-        ModelPressError, match=r"smallest that can be reached is 35\.1 %.*sparsity up to 0\.6"
-    ) as found:
+    with pytest.raises(ModelPressError, match=r"smallest that can be reached is 35\.1 %.*sparsity up to 0\.6") as found:
         candidates(MINILM, remove=["neurons"], round_to=16, share=0.2)
     sparsity = float(str(found.value).partition("sparsity up to ")[2].partition(")")[0])
     assert candidates(MINILM, remove=["neurons"], round_to=16, share=1 - sparsity).layers[0].neurons == 16
