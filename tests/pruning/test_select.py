@@ -6,7 +6,7 @@ import pytest
 
 from modelpress.errors import ModelPressError
 from modelpress.models.architecture import Architecture
-from modelpress.pruning.select import allocate, between, candidates, macs, scaled, weights
+from modelpress.pruning.select import allocate, between, candidates, covered, macs, scaled, weights
 from modelpress.pruning.shapes import LayerShape, Shape
 
 MINILM = Shape(384, (LayerShape(12, 32, 1536),) * 6)
@@ -120,3 +120,18 @@ def test_allocation_takes_the_best_of_all_layers() -> None:
     ways = [w for w in itertools.product((4, 8, 12), repeat=2) if sum(w) == 16]
     assert kept(tuple(layer.neurons for layer in found.layers)) == max(map(kept, ways))
     assert weights(found) == weights(goal)
+
+
+def test_what_the_units_of_a_layer_cover() -> None:
+    """By removing all but one of them."""
+    assert covered(MINILM, ["width"]) == covered(MINILM, ["heads", "layers"]) == 1.0
+    for unit in ("heads", "neurons"):
+        few, more = (
+            shape(6, 384, *((n, 1536) if unit == "heads" else (12, n)))
+            for n in ((1, 2) if unit == "heads" else (16, 32))
+        )
+        each = (weights(more) - weights(few)) * (12 if unit == "heads" else 96)
+        assert covered(MINILM, [unit]) == pytest.approx(each / weights(MINILM))
+    assert covered(MINILM, ["heads", "neurons"]) == pytest.approx(
+        covered(MINILM, ["heads"]) + covered(MINILM, ["neurons"])
+    )

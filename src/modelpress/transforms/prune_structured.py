@@ -87,6 +87,7 @@ class PruneStructured(Transform):
         self.shapes: list[Shape] = []
         self.kept_layers: list[int] = []
         self.report: dict[str, Any] = {}
+        self.covered = 1.0
         self._batches: Sequence[Batch] = ()
         if self.channels and (self.target == "latency_ms" or len(self.times) > 1 or self.times != [0.0]):
             raise ModelPressError(
@@ -144,6 +145,7 @@ class PruneStructured(Transform):
             final = self._allocated(model, start, final)
         steps = len(self.times)
         self.shapes = [select.between(start, final, (k + 1) / steps, self.round_to) for k in range(steps - 1)] + [final]
+        self.covered = select.covered(full, self.remove)
         left = structure.parameters(model, final) / structure.parameters(model, full)
         self.report = {
             "parent_shape": full.record(),
@@ -221,5 +223,5 @@ class PruneStructured(Transform):
             structure.become(owner, self.shapes[self.done - 1])
 
     def coverage(self, model: nn.Module) -> Mapping[str, Any]:
-        """Share of the parameters outside embeddings that belong to removable units, and the share that is gone."""
-        return {"parameters": 1.0, "excluded": [], "sparsity": self.report.get("sparsity", 0.0)}
+        """Share of the parameters outside embeddings that belong to units in ``remove``, and the share that is gone."""
+        return {"parameters": self.covered, "excluded": [], "sparsity": self.report.get("sparsity", 0.0)}
