@@ -39,7 +39,7 @@ TRANSFORM_CODE = {
     ),
     "modelpress.transforms.prune_structured": tuple(
         f"modelpress.pruning.{name}"
-        for name in ("channels", "importance", "latency", "removal", "select", "structure", "table")
+        for name in ("channels", "importance", "latency", "options", "removal", "select", "structure", "table")
     ),
     "modelpress.transforms.precision": (
         *("modelpress.quantization.half", "modelpress.quantization.overflow"),

@@ -137,6 +137,8 @@ def remove(network: PreTrainedModel, kept: Kept, example: Mapping[str, Tensor]) 
 
     with traced(network, forward) as graph:
         for name, function, stay in goals:
+            if modules[name] not in graph.module2node:
+                raise untraceable(network, f"no gradient comes back to {name}", (*graph.blocked, name)[0])
             gone = sorted(set(range(modules[name].weight.shape[name == "word"])) - set(stay.tolist()))  # type: ignore[union-attr, index, arg-type]
             if gone:
                 group = graph.get_pruning_group(modules[name], function, gone)
@@ -169,11 +171,19 @@ def traced(network: nn.Module, forward: Callable[[], Tensor]) -> Iterator[Any]:
 
 def _build(graph: Any, network: nn.Module, forward: Callable[[], Tensor]) -> Any:
     entered: list[str] = []
+    graph.blocked = []  # modules whose outputs no gradient passes, in order
 
-    def note(name: str) -> Callable[..., None]:
-        return lambda module, _: entered.append(f"{name} ({type(module).__name__})")
+    def watch(name: str, module: nn.Module) -> list[Any]:
+        at = f"{name} ({type(module).__name__})"
 
-    hooks = [module.register_forward_pre_hook(note(name)) for name, module in network.named_modules()]
+        def after(_: nn.Module, given: Any, result: Any) -> None:
+            if isinstance(result, Tensor) and result.is_floating_point() and result.grad_fn is None:
+                graph.blocked.append(at)
+
+        before = module.register_forward_pre_hook(lambda *_: entered.append(at))
+        return [before, module.register_forward_hook(after)]
+
+    hooks = [hook for name, module in network.named_modules() for hook in watch(name, module)]
     try:
         # fresh containers: torch-pruning keeps and changes those it is given by default
         return graph.build_dependency(

@@ -34,6 +34,18 @@ def macs(shape: Shape, tokens: int) -> int:
     return sum(products)
 
 
+def covered(shape: Shape, remove: Sequence[str]) -> float:
+    """Share of :func:`weights` that belongs to units in ``remove``; every weight has a channel and is in a layer."""
+    if {"width", "layers"} & set(remove):
+        return 1.0
+    each = {"heads": 4 * shape.width + 3, "neurons": 2 * shape.width + 1}
+    counts = {
+        "heads": sum(layer.inner for layer in shape.layers),
+        "neurons": sum(layer.neurons for layer in shape.layers),
+    }
+    return sum(each[unit] * counts[unit] for unit in set(remove)) / weights(shape)
+
+
 def candidates(shape: Shape, *, remove: Sequence[str], round_to: int, share: float, cost: Cost | None = None) -> Shape:
     """The shape with the largest ``cost`` that is at most ``share`` of that of ``shape``.
 

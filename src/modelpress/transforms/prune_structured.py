@@ -13,7 +13,7 @@ from modelpress.errors import ModelPressError, one_of
 from modelpress.models.base import Batch, Model
 from modelpress.models.classifier import TextClassifier
 from modelpress.models.cut import share
-from modelpress.pruning import channels, importance, select, structure
+from modelpress.pruning import channels, importance, options, select, structure
 from modelpress.pruning.removal import Scores
 from modelpress.pruning.shapes import Shape
 from modelpress.quantization.observers import checked
@@ -22,7 +22,6 @@ from modelpress.transforms.base import Context, Transform
 log = logging.getLogger(__name__)
 TARGETS = ("parameters", "macs", "latency_ms")
 ALLOCATIONS = ("uniform", "global")
-CHANNELS = "channels"
 TOKENS = 128  # multiply-adds are those of a text of this length
 
 
@@ -75,19 +74,20 @@ class PruneStructured(Transform):
     ) -> None:
         self.sparsity = checked("transform.sparsity", sparsity, "a share from 0 to below 1", lambda s: 0 <= s < 1)
         self.target = one_of("transform.target", target, TARGETS)
-        self.remove = _removable(remove)
+        self.remove = options.removable(remove)
         self.importance = one_of("transform.importance", importance, self._measures())
         self.allocation = one_of("transform.allocation", allocation, ALLOCATIONS)
-        self.round_to = _whole("round_to", round_to, 1)
-        self.samples, self.draw = _whole("samples", samples, 1), _whole("draw", draw, 0)
-        self.fold, self.seed = fold, _whole("seed", seed, 0)
-        self.budget_ms = _budget(self.target, budget_ms)
-        self.times = _times(_whole("iterations", iterations, 1), begin, end)
+        self.round_to = options.whole("round_to", round_to, 1)
+        self.samples, self.draw = options.whole("samples", samples, 1), options.whole("draw", draw, 0)
+        self.fold, self.seed = fold, options.whole("seed", seed, 0)
+        self.budget_ms = options.budget(self.target, budget_ms)
+        self.times = options.times(options.whole("iterations", iterations, 1), begin, end)
         self.final_from = self.times[-1]
         self.done = 0
         self.shapes: list[Shape] = []
         self.kept_layers: list[int] = []
         self.report: dict[str, Any] = {}
+        self.covered = 1.0
         self._batches: Sequence[Batch] = ()
         if self.channels and (self.target == "latency_ms" or len(self.times) > 1 or self.times != [0.0]):
             raise ModelPressError(
@@ -98,7 +98,7 @@ class PruneStructured(Transform):
     @property
     def channels(self) -> bool:
         """Whether this is about convolutions."""
-        return self.remove == (CHANNELS,)
+        return self.remove == (options.CHANNELS,)
 
     def _measures(self) -> tuple[str, ...]:
         return channels.MEASURES if self.channels else importance.MEASURES
@@ -145,6 +145,7 @@ class PruneStructured(Transform):
             final = self._allocated(model, start, final)
         steps = len(self.times)
         self.shapes = [select.between(start, final, (k + 1) / steps, self.round_to) for k in range(steps - 1)] + [final]
+        self.covered = select.covered(full, self.remove)
         left = structure.parameters(model, final) / structure.parameters(model, full)
         self.report = {
             "parent_shape": full.record(),
@@ -222,43 +223,5 @@ class PruneStructured(Transform):
             structure.become(owner, self.shapes[self.done - 1])
 
     def coverage(self, model: nn.Module) -> Mapping[str, Any]:
-        """Share of the parameters outside embeddings that belong to removable units, and the share that is gone."""
-        return {"parameters": 1.0, "excluded": [], "sparsity": self.report.get("sparsity", 0.0)}
-
-
-def _removable(remove: Sequence[str]) -> tuple[str, ...]:
-    given = (remove,) if isinstance(remove, str) else tuple(remove)
-    for unit in given:
-        one_of("transform.remove", unit, (*select.UNITS, CHANNELS))
-    if not given or (CHANNELS in given and len(given) > 1):
-        raise ModelPressError(
-            f"transform.remove is {list(given)}; allowed: any of {', '.join(select.UNITS)}, or [channels] alone."
-        )
-    return tuple(dict.fromkeys(given))
-
-
-def _whole(name: str, given: object, least: int) -> int:
-    return int(
-        checked(f"transform.{name}", given, f"a whole number from {least}", lambda n: n >= least and n == int(n))
-    )
-
-
-def _budget(target: str, given: float | None) -> float | None:
-    if given is None:
-        if target == "latency_ms":
-            raise ModelPressError(
-                "transform.target is latency_ms, but there is no budget: set it, e.g. budget.latency_ms=3.0"
-            )
-        return None
-    return checked("transform.budget_ms", given, "above 0, in milliseconds", lambda ms: ms > 0)
-
-
-def _times(iterations: int, begin: float, end: float) -> list[float]:
-    """Progress at which each step is taken."""
-    checked("transform.begin", begin, "a share of the training from 0 to below 1", lambda s: 0 <= s < 1)
-    checked("transform.end", end, "a share of the training from 0 to below 1", lambda s: 0 <= s < 1)
-    if iterations == 1:
-        return [float(begin)]
-    if end <= begin:
-        raise ModelPressError(f"transform.end is {end} and begin {begin}; with several iterations end must be later.")
-    return [begin + (end - begin) * k / (iterations - 1) for k in range(iterations)]
+        """Share of the parameters outside embeddings that belong to units in ``remove``, and the share that is gone."""
+        return {"parameters": self.covered, "excluded": [], "sparsity": self.report.get("sparsity", 0.0)}
