@@ -119,3 +119,11 @@ def test_curves_are_those_of_all_stages(pressing: Pressing) -> None:
     assert "train/soft" not in found["hf · finetune"]
     steps, values = found["tinybert · distill"]["validation/accuracy"]
     assert len(steps) == len(values) == 1
+
+
+def test_how_a_network_was_pruned_stands_in_its_rows(tmp_path: Path) -> None:
+    facts = {"sparsity_file": 0.3}
+    assert assemble.pruning(tmp_path, facts) == {}
+    (tmp_path / "pruning.json").write_text(json.dumps({"importance": "taylor", "sparsity": 0.7, "weights": ["a", "b"]}))
+    found = {"importance": "taylor", "sparsity": 0.7, "sparsity_file": 0.3}
+    assert assemble.pruning(tmp_path, facts) == {"pruning": found}

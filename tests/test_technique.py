@@ -15,8 +15,10 @@ import tests.toy as toy
 from modelpress.objectives.distill import Distillation
 from modelpress.objectives.task import Task
 from modelpress.optimizer import OptimizerConfig
+from modelpress.pruning.masks import Masks
 from modelpress.teacher import Teacher
 from modelpress.technique import Technique, step_seed
+from modelpress.transforms.base import Transform
 
 PARTS = {"hard": 0.0, "soft": 0.0, "hidden": 0.0, "attention": 0.0, "embedding": 0.0, "cosine": 0.0}
 
@@ -183,3 +185,73 @@ def test_accuracy_of_a_test_is_that_of_the_predictions(tmp_path: Path) -> None:
     weight, bias = module.model.head.weight.detach().numpy(), module.model.head.bias.detach().numpy()  # type: ignore[union-attr]
     right = [(b["x"].numpy() @ weight.T + bias).argmax(1) == b["labels"].numpy() for b in toy.batches(3, seed=5)]
     assert result["toy/test/accuracy"] == pytest.approx(np.concatenate(right).mean())
+
+
+def test_pruned_weights_stay_zero_whatever_the_optimizer_does(tmp_path: Path) -> None:
+    """After every step, and so in every validation and every checkpoint."""
+
+    class Zeros(Callback):
+        def __init__(self) -> None:
+            self.seen: list[bool] = []
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *rest: Any) -> None:
+            self.seen.append(bool((module.model.head.weight == 0).equal(gone)))
+
+    student, zeros = toy.Toy(), Zeros()
+    gone = torch.tensor([[True, False, False, True], [False, True, False, False]])
+    student.masks = Masks({"head.weight": gone})
+    student.masks.apply(student)
+    before = student.head.weight.detach().clone()
+    fit(toy.technique(Task(), student), tmp_path, zeros)
+    assert zeros.seen == [True] * toy.BATCHES
+    assert not (student.head.weight == before)[~gone].any()
+
+
+class Remembering(Transform):
+    """Sums up gradients; final after half of the training."""
+
+    final_from = 0.5
+
+    def __init__(self) -> None:
+        self.total, self.restored = torch.zeros(2, toy.WIDTH), 0
+
+    def gradients(self, model: Any) -> None:
+        self.total += model.head.weight.grad
+
+    def state(self) -> dict[str, Any]:
+        return {"total": self.total}
+
+    def restore(self, model: Any, state: Any) -> None:
+        self.total, self.restored = state["total"], self.restored + 1
+
+
+def test_a_transform_sees_gradients_and_continues_from_its_state(tmp_path: Path) -> None:
+    first, second = Remembering(), Remembering()
+    trainer = fit(toy.technique(Task(), transform=first), tmp_path)
+    trainer.save_checkpoint(tmp_path / "all.ckpt")
+    trainer.save_checkpoint(tmp_path / "weights.ckpt", weights_only=True)
+    assert first.total.abs().sum() > 0
+    assert "transform" not in torch.load(tmp_path / "weights.ckpt", weights_only=True)
+    module = toy.technique(Task(), transform=second)
+    with toy.known_warnings():
+        toy.trainer(tmp_path, max_epochs=2).fit(
+            module, toy.loader(), ckpt_path=tmp_path / "all.ckpt", weights_only=True
+        )
+    assert second.restored == 1
+    assert not torch.equal(first.total, second.total)
+
+
+def test_the_structure_is_final_when_a_step_says_so(tmp_path: Path) -> None:
+    """Not one step earlier: a validation after step 2 of 4 sees what step 1, at a quarter, left."""
+
+    class Look(Callback):
+        def __init__(self) -> None:
+            self.seen: list[bool] = []
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *rest: Any) -> None:
+            self.seen.append(module.is_final)
+
+    look = Look()
+    fit(toy.technique(Task(), transform=Remembering(), steps=4), tmp_path, look, limit_train_batches=4)
+    assert look.seen == [False, False, True, True]
+    assert toy.technique(Task()).is_final

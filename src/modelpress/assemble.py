@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from modelpress.pressing import Pressing
 
 NUMERICS = "numerics.json"  # beside the weights of a quantized or 16-bit stage
+PRUNING = "pruning.json"  # and of a pruned one
 PREPROCESSED = 200  # test texts on which tokenization is timed
 
 
@@ -131,6 +133,8 @@ def _blank(pressing: Pressing, item: Pressed, engine: str, precision: str, shape
             "kernel_multiple": pressing.job.hardware.kernel_multiple,
             **anatomy.details(item.entry.folder / "model"),
             "operators": sum(facts["ops"].values()),
+            "compressed_mb": facts["compressed_mb"],
+            **pruning(item.entry.folder / "model", facts),
             **({"description": described(stage)} if stage.role == "control" else {}),
             **numerics(item.entry.folder / "model"),
         },
@@ -155,6 +159,16 @@ def numerics(model: Path) -> dict[str, Any]:
     record = json.loads(path.read_text(encoding="utf-8"))
     search = {k: v for k, v in record.get("search", {}).items() if k != "sensitivity"}
     return {"numerics": {**record, **({"search": search} if search else {})}}
+
+
+def pruning(model: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """How a network was pruned, and how many zeros its file holds with those tables that nothing multiplies."""
+    path = model / PRUNING
+    if not path.is_file():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["weights"]
+    return {"pruning": {**record, "sparsity_file": facts["sparsity_file"]}}
 
 
 def _absent(pressing: Pressing, item: Pressed) -> list[Evidence]:

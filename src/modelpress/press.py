@@ -25,6 +25,7 @@ EXPORT_CODE = tuple(
     f"modelpress.{name}"
     for name in (
         *("export.onnx", "export.check", "export.stage", "export.typed", "export.typed_nodes", "export.typed_run"),
+        *("export.zeros", "export.graph_view"),
         *("quantization.ops", "quantization.fake", "quantization.layers", "quantization.quantizers"),
         *("quantization.attach", "quantization.files"),
         *("models.classifier", "models.tower", "models.attention", "models.layout"),

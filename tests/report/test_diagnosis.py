@@ -42,6 +42,14 @@ def test_zeros_that_nobody_skips() -> None:
     assert diagnosis.zeros(one) == ""
 
 
+@pytest.mark.parametrize(("sparsity", "said"), [(0.7, True), (0.02, False), (None, False)])
+def test_zeros_are_told_from_a_share_on_that_rounding_does_not_make(sparsity: float | None, said: bool) -> None:
+    one = row()
+    one.sparsity = sparsity
+    assert diagnosis.is_sparse(one) is said
+    assert (diagnosis.zeros(one) != "") is said
+
+
 def test_unfused_patterns() -> None:
     assert diagnosis.unfused(row(unfused=["attention", "LayerNorm"])) == (
         "The graph was not fused: attention and LayerNorm."

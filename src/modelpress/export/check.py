@@ -72,21 +72,25 @@ def _tile(row: Tensor, rows: int, length: int) -> Tensor:
 def inspect(onnx_path: Path) -> dict[str, Any]:
     """Facts of a file, without torch.
 
-    ``params_m`` (millions of scalars in weight initializers), ``size_mb`` (10⁶ bytes), ``sparsity`` (share of zeros in
-    weights of two axes or more), ``ops`` (node type -> count), ``opset``, ``ir_version``, ``inputs`` and ``outputs``
-    (name -> list of sizes and axis names), ``dynamic_axes`` (names).
+    ``params_m`` (millions of scalars in weight initializers), ``size_mb`` (10⁶ bytes) and ``compressed_mb`` (by zlib),
+    ``sparsity`` (share of zeros in the weights that matrix products read: INT8 ones too, where rounding adds some) and
+    ``sparsity_file`` (in all weights of two axes or more, so with embedding tables), ``ops`` (node type -> count),
+    ``opset``, ``ir_version``, ``inputs`` and ``outputs`` (name -> list of sizes and axis names), ``dynamic_axes``
+    (names).
     """
     import onnx
 
+    from modelpress.export import zeros
+
     proto = onnx.load(str(onnx_path))
     weights = list(_weights(proto))
-    matrices = [array for array in weights if array.ndim >= 2]
-    entries = sum(array.size for array in matrices)
     inputs = {entry.name: _shape(entry) for entry in proto.graph.input}
     return {
         "params_m": sum(array.size for array in weights) / 1e6,
         "size_mb": Path(onnx_path).stat().st_size / 1e6,
-        "sparsity": 1.0 - sum(int(np.count_nonzero(array)) for array in matrices) / entries if entries else 0.0,
+        "compressed_mb": zeros.compressed_mb(onnx_path),
+        "sparsity": zeros.share(zeros.product_weights(proto)),
+        "sparsity_file": zeros.share(array for array in weights if array.ndim >= 2),
         "ops": dict(Counter(node.op_type for node in proto.graph.node).most_common()),
         "opset": next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")),
         "ir_version": proto.ir_version,

@@ -61,7 +61,7 @@ def outside(scores: Tensor, pattern: Pattern) -> Tensor:
     """
     n, m = pattern
     groups = scores.movedim(1, -1).unflatten(-1, (-1, m))
-    kept = groups.argsort(-1, descending=True, stable=True)[..., :n]
+    kept = groups.sort(dim=-1, descending=True, stable=True).indices[..., :n]
     gone = torch.ones_like(groups, dtype=torch.bool).scatter_(-1, kept, False)
     return gone.flatten(-2).movedim(-1, 1).contiguous()
 

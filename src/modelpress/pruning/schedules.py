@@ -58,7 +58,7 @@ class Schedule:
         if progress >= self.final_from:
             return final
         left = 1.0 - self._done(progress)
-        return final + (initial - final) * (left**3 if self.name == "cubic" else left)
+        return initial + (final - initial) * (1.0 - (left**3 if self.name == "cubic" else left))
 
     def _done(self, progress: float) -> float:
         """Share of the updates that are due; the tiny addition keeps 0.3 / 0.1 from being 2."""

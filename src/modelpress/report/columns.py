@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modelpress.report.diagnosis import is_sparse
 from modelpress.report.names import ENGINE_TITLES, VERDICT_SHORT, thousands
 from modelpress.report.numbers import latency_text, points_text, ratio_text, share_text, significant
 from modelpress.report.record import Report, Row
@@ -47,7 +48,7 @@ def groups(report: Report) -> list[tuple[str, list[Column]]]:
         ("quality", quality),
         ("against the baseline", RATIOS),
         ("latency and throughput", LATENCIES),
-        ("cost", COSTS),
+        ("cost", [*COSTS, *([COMPRESSED] if any(is_sparse(row) for row in report.rows) else [])]),
         ("row", IDENTITY),
         ("verdict", WORDS),
     ]
@@ -152,6 +153,11 @@ def _network(row: Row) -> str | None:
     return row.details.get("network")
 
 
+def _compressed(row: Row) -> str | None:
+    size: float | None = row.details.get("compressed_mb")
+    return None if size is None else significant(size)
+
+
 def _ratio(key: str) -> Text:
     def text(row: Row) -> str | None:
         ratio = getattr(row, key)
@@ -187,7 +193,7 @@ COSTS = [
     Column("network", "layers x width", "Layers, width, heads and neurons of the encoder.", _network, False),
     Column("params_m", "params, M", "Millions of parameters.", _number("params_m")),
     Column("macs_g", "GMACs", "10^9 multiply-adds of one inference at this shape.", _number("macs_g")),
-    Column("sparsity", "zeros %", "Share of weights that are zero.", _sparsity),
+    Column("sparsity", "zeros %", "Of the weights in matrix products, counted in the exported file.", _sparsity),
     Column("size_mb", "size, MB", "Engine on disk.", _number("size_mb")),
     Column("peak_memory_mb", "memory, MB", "Peak of the process that ran only this engine.", _number("peak_memory_mb")),
     Column("peak_device_memory_mb", "device MB", "Peak on the accelerator.", _number("peak_device_memory_mb")),
@@ -198,6 +204,9 @@ COSTS = [
         _number("cold_start_ms"),
     ),
 ]
+COMPRESSED = Column(
+    "compressed_mb", "zipped, MB", "The exported ONNX file after zlib: what zeros save on disk.", _compressed
+)
 LATENCIES = [
     *[Column(name, f"{name}, ms", "A percentile, where the sample bounds it.", _latency(name)) for name in PERCENTILES],
     Column("min", "min, ms", "Fastest query.", _latency("min")),

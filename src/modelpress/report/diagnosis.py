@@ -11,6 +11,8 @@ from modelpress.report.record import Row
 
 LAUNCH_BOUND_US = 20.0
 """Below so many microseconds per operator, dispatch is a large part of the time on today's CPUs and GPUs."""
+SPARSE = 0.1
+"""Share of zeros from which they are worth a word; rounding to eight bits alone leaves fewer."""
 
 
 def diagnose(evidence: Sequence[Evidence], entry: Evidence) -> list[str]:
@@ -48,10 +50,15 @@ def launches(entry: Evidence) -> str:
     return f"Launch-bound: {count} operators share {significant(p50)} ms, {each} microseconds each."
 
 
+def is_sparse(row: Row) -> bool:
+    """Whether the zeros are many enough to speak of."""
+    return row.sparsity is not None and row.sparsity >= SPARSE
+
+
 def zeros(row: Row) -> str:
     """Zeros that no kernel skips."""
     packed = (row.details.get("engine", {}).get("sparse_weights") or {}).get("layers")
-    if not row.sparsity or row.sparsity < 0.1 or packed or row.details.get("sparse_kernels"):
+    if not row.sparsity or not is_sparse(row) or packed or row.details.get("sparse_kernels"):
         return ""
     note = packing(row)
     return (

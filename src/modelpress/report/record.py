@@ -63,6 +63,7 @@ class Row:
     * ``description``: what makes a control arm a control, e.g. ``"same start and steps, no teacher"``;
     * ``precision_asked``: what the engine was asked for, where it ran something else;
     * ``widths`` and ``kernel_multiple``: matrix and head widths, and what the hardware's kernels want;
+    * ``compressed_mb``: size of the exported file after zlib; ``pruning``: how its weights were pruned;
     * ``operators``: how many operators one inference launches; ``unfused``: patterns left unfused in the graph.
     """
 
