@@ -113,7 +113,7 @@ def entries(file: File) -> dict[str, Contender]:
 def table(contest: Contest, files: Sequence[File]) -> str:
     """One row per file and engine; speed-ups are over the dense network in the same engine."""
     titles = ("network", "sizes", "zeros, %", "accuracy", "drop, points", "engine", "p50, ms", "x dense, same engine")
-    lines = [_line([*titles, "MB", "MB packed"]), _line(["---"] * (len(titles) + 2))]
+    lines = [_line([*titles, "MB", "MB zipped"]), _line(["---"] * (len(titles) + 2))]
     lines += [_row(contest, file, key) for file in files for key in entries(file)]
     return "\n".join(lines)
 
