@@ -116,7 +116,7 @@ class EngineLatency:
 
 def engine_name(job: Job) -> str:
     """The run's first engine that can be deployed."""
-    return next(name for name in job.config["engine"] if not name.startswith("torch"))
+    return str(next(name for name in job.config["engine"] if not name.startswith("torch")))
 
 
 def deciding(job: Job) -> dict[str, Any]:
