@@ -12,7 +12,7 @@ import tests.tiny as tiny
 from modelpress.config import compose
 from modelpress.graph import graph
 from modelpress.job import Job
-from modelpress.stage import NUMERICS, WEIGHTS, Stage, control_of, preprocessor_digest, request, weights_digest
+from modelpress.stage import NUMERICS, PRUNING, WEIGHTS, Stage, control_of, preprocessor_digest, request, weights_digest
 from modelpress.store import Entry
 
 
@@ -160,6 +160,7 @@ def test_a_network_is_its_weights_and_its_numerics() -> None:
     kinds = [
         plain,
         of(**{WEIGHTS: "b" * 64}),
+        of(**{WEIGHTS: "a" * 64, PRUNING: "9" * 64}),
         of(**{WEIGHTS: "a" * 64, NUMERICS[0]: "d" * 64}),
         of(**{WEIGHTS: "a" * 64, NUMERICS[0]: "d" * 64, NUMERICS[1]: "e" * 64}),
         of(**{WEIGHTS: "a" * 64, NUMERICS[0]: "d" * 64, NUMERICS[1]: "f" * 64}),

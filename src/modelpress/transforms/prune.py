@@ -135,7 +135,8 @@ class Prune(Transform):
             weight = model.get_parameter(name)
             if weight.grad is not None and bool(weight.grad.isfinite().all()):
                 moved = scores.movement(weight, weight.grad)
-                self._movement[name] = self._movement[name] + moved if name in self._movement else moved
+                before = self._movement.get(name)
+                self._movement[name] = moved if before is None else before.to(moved.device) + moved
 
     def _renew(self, model: Model, level: float) -> None:
         before = {name: self._masks.gone[name].to(model.get_parameter(name).device) for name in self.names}
