@@ -151,7 +151,7 @@ def prediction(moments: Moments, kept: Tensor) -> Tensor:
     """(n, k) R of :func:`fold`: all inputs, less their means, from the kept ones, less theirs."""
     inner = moments.covariance[kept][:, kept]
     ridge = RIDGE * inner.diagonal().mean() * torch.eye(len(kept), dtype=inner.dtype)
-    guess = torch.linalg.solve(inner + ridge, moments.covariance[kept]).T
+    guess: Tensor = torch.linalg.solve(inner + ridge, moments.covariance[kept]).T
     guess[kept] = torch.eye(len(kept), dtype=inner.dtype)
     return guess
 

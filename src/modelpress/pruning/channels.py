@@ -94,7 +94,7 @@ def _graph(model: Model) -> Any:
     def forward() -> Tensor:
         logits = model(example).logits
         assert logits is not None
-        return logits * 1  # an operation after the last layer marks it as the output
+        return torch.mul(logits, 1)  # an operation after the last layer marks it as the output
 
     return traced(model, forward)
 

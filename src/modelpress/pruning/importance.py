@@ -128,7 +128,7 @@ def carried(network: PreTrainedModel, statistics: Statistics) -> Scores:
 
 def _by_head(inner: Tensor, head_width: int) -> Tensor:
     """(H d,) -> (H,): sums over the dimensions of each head."""
-    return inner.unflatten(0, (-1, head_width)).sum(1)
+    return inner.view(-1, head_width).sum(1)
 
 
 def drawn(model: TextClassifier, seed: int) -> Scores:

@@ -139,7 +139,7 @@ def remove(network: PreTrainedModel, kept: Kept, example: Mapping[str, Tensor]) 
         for name, function, stay in goals:
             if modules[name] not in graph.module2node:
                 raise untraceable(network, f"no gradient comes back to {name}", (*graph.blocked, name)[0])
-            gone = sorted(set(range(modules[name].weight.shape[name == "word"])) - set(stay.tolist()))  # type: ignore[union-attr, index, arg-type]
+            gone = sorted(set(range(modules[name].weight.shape[name == "word"])) - set(stay.tolist()))  # type: ignore[index]
             if gone:
                 group = graph.get_pruning_group(modules[name], function, gone)
                 _check_group(network, name, group, gone)

@@ -99,8 +99,9 @@ def settle(network: PreTrainedModel, shape: Shape) -> None:
             for spelling in name:
                 if hasattr(module, spelling):
                     setattr(module, spelling, value)
-        for owner in network.modules():  # DistilBERT repeats its width
-            if module in owner.children() and hasattr(owner, "dim"):
+        owners: list[Any] = [owner for owner in network.modules() if module in owner.children()]
+        for owner in owners:
+            if hasattr(owner, "dim"):  # DistilBERT repeats its width
                 owner.dim = shape.width
     _configure(network.config, shape)
 
@@ -157,6 +158,7 @@ def open_sized(folder: Path, shape: Shape) -> PreTrainedModel:
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig
 
     config = AutoConfig.from_pretrained(folder)
-    network = blank(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)], config, shape)
+    classes: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    network = blank(classes[type(config)], config, shape)
     network.load_state_dict(load_file(folder / "model.safetensors"))
     return network

@@ -79,8 +79,8 @@ def shrink(
 def become(model: TextClassifier, shape: Shape) -> None:
     """Give ``model`` a network of ``shape``, larger or smaller, without its weights: they are to be loaded."""
     old = model.network
-    new = shapes.blank(type(old), old.config, shape)
-    model.network = new.to(next(old.parameters()).device).train(old.training)
+    new: nn.Module = shapes.blank(type(old), old.config, shape)
+    model.network = new.to(next(old.parameters()).device).train(old.training)  # type: ignore[assignment]
     model.shape = shape
 
 

@@ -88,6 +88,7 @@ class PruneStructured(Transform):
         self.kept_layers: list[int] = []
         self.report: dict[str, Any] = {}
         self.covered = 1.0
+        self._model: TextClassifier | None = None
         self._batches: Sequence[Batch] = ()
         if self.channels and (self.target == "latency_ms" or len(self.times) > 1 or self.times != [0.0]):
             raise ModelPressError(
@@ -116,8 +117,8 @@ class PruneStructured(Transform):
         if self.channels:
             return self._remove_channels(model)
         full = structure.shape_of(model)
-        final = self._shape(structure.encoder(model), context)
-        self._plan(structure.encoder(model), full, final)
+        self._model = structure.encoder(model)
+        self._plan(self._model, full, self._shape(self._model, context))
         self.step(model, 0.0)
         return model
 
@@ -210,7 +211,9 @@ class PruneStructured(Transform):
 
     def state(self) -> Mapping[str, Any]:
         """How far pruning is, and the shape that the checkpoint's weights have."""
-        return {"done": self.done, "shapes": [shape.record() for shape in self.shapes], "kept_layers": self.kept_layers}
+        shapes = [shape.record() for shape in self.shapes]
+        widening = dict(self._model.widening) if self._model is not None else {}
+        return {"done": self.done, "shapes": shapes, "kept_layers": self.kept_layers, "widening": widening}
 
     def restore(self, model: nn.Module, state: Mapping[str, Any]) -> None:
         """Give ``model`` that shape; its weights are loaded next."""
@@ -221,6 +224,7 @@ class PruneStructured(Transform):
         owner = structure.encoder(model)
         if self.done and structure.shape_of(owner) != self.shapes[self.done - 1]:
             structure.become(owner, self.shapes[self.done - 1])
+        owner.widening = dict(state["widening"])
 
     def coverage(self, model: nn.Module) -> Mapping[str, Any]:
         """Share of the parameters outside embeddings that belong to units in ``remove``, and the share that is gone."""
