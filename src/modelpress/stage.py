@@ -46,6 +46,10 @@ TRANSFORM_CODE = {
         *("modelpress.export.typed_nodes", "modelpress.models.numerics"),
     ),
 }
+TRANSFORM_CODE["modelpress.transforms.equal_latency"] = (  # it is one of those, sized another way
+    "modelpress.transforms.prune_structured",
+    *TRANSFORM_CODE["modelpress.transforms.prune_structured"],
+)
 IDENTITY = "modelpress.transforms.base.Identity"
 TASK = "modelpress.objectives.task.Task"
 QUANTIZE = "modelpress.transforms.quantize.Quantize"
