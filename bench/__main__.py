@@ -16,6 +16,8 @@ PARTS = {
     "quantization_vit": "the shape of ViT-B/32: our INT8 file, FP32 and bf16",
     "quantization_seeds": "PTQ (3 seeds x 5 draws, and without its parts) and QAT (3 seeds): drop and agreement",
     "quantization_cost": "seconds of PTQ, and a QAT step against a plain one",
+    "pruning": "metric against sparsity and against measured latency: unstructured, n:m, structured, layers",
+    "summary": "every variant of MiniLM in one session: size, speed-up, metric drop",
 }
 
 

@@ -49,21 +49,6 @@ def test_size_of_a_lone_file(tmp_path: Path) -> None:
     assert assemble.plan_size_mb(plan(tmp_path / "main.onnx")) == pytest.approx(0.005)
 
 
-@pytest.mark.parametrize(
-    ("config", "widths"),
-    [
-        ({"hidden_size": 312, "num_attention_heads": 12, "intermediate_size": 1200}, [312, 26, 1200]),
-        ({"dim": 768, "n_heads": 12, "hidden_dim": 3072}, [768, 64, 3072]),
-        ({"hidden_size": 64}, [64]),
-        ({}, []),
-    ],
-    ids=["bert", "distilbert", "no heads", "unknown"],
-)
-def test_widths_that_kernels_tile(tmp_path: Path, config: dict[str, int], widths: list[int]) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert assemble.widths(tmp_path / "config.json") == widths
-
-
 def test_rows_say_where_reused_numbers_come_from(pressing: Pressing) -> None:
     first = load(tiny.finished() / "first" / "report.json")
     assert all("latency_from" not in row.details for row in first.rows)

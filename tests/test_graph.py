@@ -129,3 +129,50 @@ def test_after_distillation_the_student_is_quantized(world: Path) -> None:
     assert network.control.spec is not None
     assert network.control.spec["trainer"]["max_epochs"] == 0
     assert not graph_of(world, "technique=[distill,ptq]").control_expected
+
+
+STRUCTURED = ("technique=[distill,prune_structured]",)
+REMOVE = "technique.prune_structured.transform.remove"
+
+
+def test_a_structured_result_gets_a_dense_rival_of_equal_latency(world: Path) -> None:
+    network = graph_of(world, *STRUCTURED)
+    assert titles(network) == [
+        "hf · finetune",
+        "tinybert · distill",
+        "tinybert · control",
+        "tinybert · prune_structured",
+        "tinybert · control_layers",
+    ]
+    assert [stage.name for stage in network.pressed] == ["finetune", "control", "control_layers", "prune_structured"]
+    assert network.equal is not None
+    assert network.last.spec is not None
+    assert network.equal.spec is not None
+    assert network.equal.rival is network.last
+    assert (network.equal.parent, network.equal.teacher) == (network.last.parent, network.last.teacher)
+    assert network.equal.spec["transform"]["remove"] == ["layers"]
+    for part in ("objective", "optimizer", "trainer"):
+        assert network.equal.spec[part] == network.last.spec[part]
+    assert network.equal_expected
+
+
+@pytest.mark.parametrize(("control", "arms"), [("true", 2), ("same_steps", 1), ("false", 0)])
+def test_which_arms_is_a_choice(world: Path, control: str, arms: int) -> None:
+    network = graph_of(world, *STRUCTURED, f"control={control}")
+    assert sum(stage.role == "control" for stage in network.pressed) == arms
+    assert network.equal_expected
+    assert network.control_expected
+
+
+def test_where_only_layers_go_the_rival_is_narrower(world: Path) -> None:
+    equal = graph_of(world, *STRUCTURED, f"{REMOVE}=[layers]").equal
+    assert equal is not None
+    assert equal.spec is not None
+    assert equal.spec["transform"]["remove"] == ["heads", "neurons", "width"]
+    assert graph_of(world, *STRUCTURED, f"{REMOVE}=[channels]").equal is None
+
+
+def test_other_techniques_have_no_rival(world: Path) -> None:
+    for last in ("qat", "prune"):
+        network = graph_of(world, f"technique=[distill,{last}]")
+        assert (network.equal, network.equal_expected) == (None, False)

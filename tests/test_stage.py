@@ -185,3 +185,51 @@ def test_preprocessor_digest_sees_the_vocabulary(world: Path, tmp_path: Path) ->
 
 def test_stages_are_compared_by_identity() -> None:
     assert Stage.__hash__ is object.__hash__
+
+
+def structured(world: Path, *extra: str) -> tuple[Job, Any]:
+    job = Job.of(compose(tiny.overrides(world, "technique=[distill,prune_structured]", *extra)), world / "run")
+    return job, graph(job)
+
+
+def network_entry(weights: str, config: str) -> Entry:
+    files: dict[str, Any] = {
+        name: {"sha256": digest, "bytes": 1}
+        for name, digest in {WEIGHTS: weights, "model/config.json": config, "model/modelpress.json": "e" * 64}.items()
+    }
+    return Entry("key", "stage", "s", Path("nowhere"), {}, files, 1.0, "today")
+
+
+def test_the_arm_of_equal_latency_depends_on_its_rivals_shape_alone(world: Path) -> None:
+    job, network = structured(world)
+    parent = {network.last.parent: entry("a" * 64)}
+
+    def key_of(weights: str, config: str) -> str:
+        return request(job, network.equal, {**parent, network.last: network_entry(weights, config)}).key
+
+    assert key_of("b" * 64, "c" * 64) == key_of("d" * 64, "c" * 64)
+    assert key_of("b" * 64, "c" * 64) != key_of("b" * 64, "d" * 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "parameters", "latency_ms"),
+    [
+        ("budget.latency_ms=5", True, False),
+        ("hardware.threads=1", True, False),
+        ("engine=[openvino]", True, False),
+        ("benchmark.rounds=4", True, False),
+        ("benchmark.repeat=1", True, True),
+    ],
+)
+def test_what_a_latency_depends_on_counts_where_it_decides(
+    world: Path, change: str, parameters: bool, latency_ms: bool
+) -> None:
+    """Whether the key stays the same, for a share of the parameters and for a latency."""
+
+    def key_of(target: str, *extra: str) -> str:
+        given = ("budget.latency_ms=4", f"technique.prune_structured.transform.target={target}", *extra)
+        job, network = structured(world, *given)
+        return request(job, network.last, {network.last.parent: entry("a" * 64)}).key
+
+    assert (key_of("parameters", change) == key_of("parameters")) is parameters
+    assert (key_of("latency_ms", change) == key_of("latency_ms")) is latency_ms

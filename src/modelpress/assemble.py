@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelpress import anatomy
 from modelpress.benchmark.session import Measurement
 from modelpress.engines.base import Plan
 from modelpress.provenance import curves, diagnostics, environment, lineage, seconds
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from modelpress.press import Pressed
     from modelpress.pressing import Pressing
 
-# names of BERT and of DistilBERT
-HIDDEN, HEADS, NEURONS = ("hidden_size", "dim"), ("num_attention_heads", "n_heads"), ("intermediate_size", "hidden_dim")
 NUMERICS = "numerics.json"  # beside the weights of a quantized or 16-bit stage
 PRUNING = "pruning.json"  # and of a pruned one
 PREPROCESSED = 200  # test texts on which tokenization is timed
@@ -40,7 +39,8 @@ def write(pressing: Pressing) -> Report:
     evidence = collect(pressing)
     labels = _labels(pressing)
     budget = Budget(**job.config["budget"])
-    verdict = judge(evidence, labels, budget, control_expected=pressing.graph.control_expected)
+    expected = {"control_expected": pressing.graph.control_expected, "equal_expected": pressing.graph.equal_expected}
+    verdict = judge(evidence, labels, budget, **expected)
     rows = [entry.row for entry in evidence]
     report = Report(
         name=job.name,
@@ -131,7 +131,7 @@ def _blank(pressing: Pressing, item: Pressed, engine: str, precision: str, shape
         sparsity=facts["sparsity"],
         details={
             "kernel_multiple": pressing.job.hardware.kernel_multiple,
-            "widths": widths(item.entry.folder / "model" / "config.json"),
+            **anatomy.details(item.entry.folder / "model"),
             "operators": sum(facts["ops"].values()),
             "compressed_mb": facts["compressed_mb"],
             **pruning(item.entry.folder / "model", facts),
@@ -143,6 +143,9 @@ def _blank(pressing: Pressing, item: Pressed, engine: str, precision: str, shape
 
 def described(control: Stage) -> str:
     """What a control arm is."""
+    if control.rival is not None and control.spec is not None:
+        what = ", ".join(control.spec["transform"]["remove"])
+        return f"the same parent without {what}, as slow as the result, trained the same way"
     if control.spec and control.spec["transform"]["_target_"] == QUANTIZE:
         return "the same quantization without training (PTQ)"
     return "same start and steps, no technique"
@@ -166,14 +169,6 @@ def pruning(model: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     record = json.loads(path.read_text(encoding="utf-8"))
     del record["weights"]
     return {"pruning": {**record, "sparsity_file": facts["sparsity_file"]}}
-
-
-def widths(config: Path) -> list[int]:
-    """Sizes of the matrices that kernels tile: hidden width, width of a head, FFN."""
-    record = json.loads(config.read_text())
-    hidden, heads, neurons = (record.get(names[0]) or record.get(names[1]) for names in (HIDDEN, HEADS, NEURONS))
-    found = [hidden, hidden // heads if hidden and heads else None, neurons]
-    return [int(width) for width in found if width]
 
 
 def _absent(pressing: Pressing, item: Pressed) -> list[Evidence]:

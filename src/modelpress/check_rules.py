@@ -14,6 +14,7 @@ from modelpress.check_signature import class_attribute
 from modelpress.errors import ModelPressError, one_of
 
 PRESS = ("last", "all")
+CONTROL = (True, False, "same_steps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 LOGGER_MODES = ("auto", "online", "offline", "disabled")
 GPU_DRIVER = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg")  # the last is WSL's
@@ -48,6 +49,8 @@ def repeated_stages(overrides: Sequence[str]) -> list[str]:
 
 def _root(config: Tree) -> Iterable[str]:
     yield from _closed("press", config["press"], PRESS)
+    if config["control"] not in CONTROL:
+        yield f"control is {config['control']!r}; allowed: true, false or same_steps (no arm of equal latency)."
     if not 0 <= config["seed"] <= MAX_SEED:
         yield f"seed is {config['seed']}; allowed: 0 to {MAX_SEED}."
     if not re.fullmatch(r"[\w][\w.-]*", config["name"]):

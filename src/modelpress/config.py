@@ -52,7 +52,7 @@ class Config:
 
     name: str = MISSING
     seed: int = MISSING
-    control: bool = MISSING
+    control: Any = MISSING  # true, false or same_steps: a union, which structured configs do not have
     press: str = MISSING
     store: str = MISSING
     dataset: Node = MISSING

@@ -8,18 +8,25 @@ from typing import Any
 from modelpress.errors import ModelPressError
 from modelpress.job import Job
 from modelpress.models.recipe import Recipe
-from modelpress.stage import IDENTITY, TASK, Stage, control_of
+from modelpress.stage import IDENTITY, TASK, Stage, control_of, equal_of
+
+PLAIN_CONTROL = "same_steps"  # a value of `control`: no arm of equal latency
 
 
 @dataclass(frozen=True)
 class Graph:
-    """``order`` lists every stage, sources first. ``pressed`` are those that become engines, baseline first."""
+    """``order`` lists every stage, sources first. ``pressed`` are those that become engines, baseline first.
+
+    ``equal``: the dense arm of equal latency that stands beside a structured result.
+    """
 
     order: list[Stage]
     pressed: list[Stage]
     baseline: Stage
     control: Stage | None
     control_expected: bool
+    equal: Stage | None = None
+    equal_expected: bool = False
 
     @property
     def last(self) -> Stage:
@@ -32,10 +39,12 @@ def graph(job: Job) -> Graph:
     stages = _techniques(job, teacher)
     baseline = teacher or stages[0]
     control = control_of(stages[-1]) if job.config["control"] else None
+    equal = equal_of(stages[-1]) if job.config["control"] not in (False, PLAIN_CONTROL) else None
     wanted = stages if job.config["press"] == "all" else stages[-1:]
-    pressed = _unique([baseline, *([control] if control else []), *wanted])
+    pressed = _unique([baseline, *(arm for arm in (control, equal) if arm), *wanted])
     order = _unique([source for stage in [*stages[:-1], *pressed] for source in (*_ancestors(stage), stage)])
-    return Graph(order, pressed, baseline, control, control_of(stages[-1]) is not None)
+    expected = control_of(stages[-1]) is not None, equal_of(stages[-1]) is not None
+    return Graph(order, pressed, baseline, control, expected[0], equal, expected[1])
 
 
 def _techniques(job: Job, teacher: Stage | None) -> list[Stage]:

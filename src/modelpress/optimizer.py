@@ -77,3 +77,14 @@ def make(
     else:
         optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=0.9, fused=fused)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(config, step, steps))
+
+
+def follow(optimizer: Optimizer, modules: Iterable[nn.Module]) -> None:
+    """Train what ``modules`` hold now: a transform replaced parameters. Those that stayed keep their state, new ones
+    start without; rates and their schedule go on.
+    """
+    for group, new in zip(optimizer.param_groups, parameter_groups(modules, 0.0), strict=True):
+        group["params"] = new["params"]
+    alive = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for parameter in [p for p in optimizer.state if id(p) not in alive]:
+        del optimizer.state[parameter]

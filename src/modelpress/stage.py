@@ -22,7 +22,7 @@ CODE = tuple(
         *("objectives.layer_map", "data.batching", "data.loader", "data.module", "data.tokenizer", "data.tokens"),
         *("models.classifier", "models.init", "models.building", "models.layout", "models.cut", "models.probe"),
         *("models.attention", "models.architecture", "models.labels", "callbacks.best", "callbacks.patience"),
-        "pruning.masks",
+        *("pruning.masks", "pruning.shapes"),
     )
 )
 # and the code behind a transform's `_target_`
@@ -37,14 +37,26 @@ TRANSFORM_CODE = {
     "modelpress.transforms.prune": tuple(
         f"modelpress.pruning.{name}" for name in ("rewind", "schedules", "scores", "targets")
     ),
+    "modelpress.transforms.prune_structured": tuple(
+        f"modelpress.pruning.{name}"
+        for name in ("channels", "importance", "latency", "options", "removal", "select", "structure", "table")
+    ),
     "modelpress.transforms.precision": (
         *("modelpress.quantization.half", "modelpress.quantization.overflow"),
         *("modelpress.export.typed_nodes", "modelpress.models.numerics"),
     ),
 }
+TRANSFORM_CODE["modelpress.transforms.equal_latency"] = (  # it is one of those, sized another way
+    "modelpress.transforms.prune_structured",
+    *TRANSFORM_CODE["modelpress.transforms.prune_structured"],
+)
 IDENTITY = "modelpress.transforms.base.Identity"
 TASK = "modelpress.objectives.task.Task"
 QUANTIZE = "modelpress.transforms.quantize.Quantize"
+PRUNE_STRUCTURED = "modelpress.transforms.prune_structured.PruneStructured"
+EQUAL_LATENCY = "modelpress.transforms.equal_latency.EqualLatency"
+EQUAL = "control_layers"  # name of the arm of equal latency
+BLOCKS, CHANNELS = ("layers",), ("channels",)  # values of transform.remove
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +70,7 @@ class Stage:
     spec: dict[str, Any] | None
     parent: Stage | None = None  # whose weights it starts from
     teacher: Stage | None = None  # who initialises and/or teaches it
+    rival: Stage | None = None  # whose latency it has to equal
 
     @property
     def title(self) -> str:
@@ -80,7 +93,7 @@ class Stage:
 
     def sources_of(self) -> tuple[Stage, ...]:
         """The stages that must be finished first."""
-        return tuple(stage for stage in (self.teacher, self.parent) if stage is not None)
+        return tuple(stage for stage in (self.teacher, self.parent, self.rival) if stage is not None)
 
     def tokenizer(self) -> Path:
         """:meth:`preprocessor`, or a clear error."""
@@ -120,7 +133,26 @@ def request(job: Job, stage: Stage, done: dict[Stage, Entry]) -> Request:
         "versions": versions(*TRAINING_LIBRARIES, "modelpress"),
         "sources": sources(*CODE, *_transform_code(stage), *targets([stage.model, stage.spec, job.config["dataset"]])),
     }
+    if by_latency(stage):
+        inputs["latency"] = _latency(job, done[stage.rival] if stage.rival else None)
     return Request("stage", stage.title, inputs)
+
+
+def _latency(job: Job, rival: Entry | None) -> dict[str, Any]:
+    from modelpress.pruning import on_engine
+
+    facts = {"rival": network_digest(rival) if rival else None, "sources": sources(on_engine.__name__)}
+    return {**on_engine.deciding(job), **facts}
+
+
+def by_latency(stage: Stage) -> bool:
+    """Whether measured latencies decide the shape of the network."""
+    return stage.rival is not None or (stage.spec or {"transform": {}})["transform"].get("target") == "latency_ms"
+
+
+def network_digest(entry: Entry) -> str:
+    """A network without its weights: what its latency depends on."""
+    return digest([entry.digest_of(name) for name in ("model/config.json", "model/modelpress.json")])
 
 
 def weights_digest(entry: Entry) -> str:
@@ -139,7 +171,11 @@ def deciding(spec: dict[str, Any] | None) -> dict[str, Any] | None:
     if spec is None:
         return None
     idle = ("log_every_n_steps", "checkpoint_seconds", "limit_test_batches")
-    return {**spec, "trainer": {key: value for key, value in spec["trainer"].items() if key not in idle}}
+    transform = spec["transform"]
+    if transform.get("target") != "latency_ms":  # then the budget is for the verdict alone
+        transform = {key: value for key, value in transform.items() if key != "budget_ms"}
+    trainer = {key: value for key, value in spec["trainer"].items() if key not in idle}
+    return {**spec, "transform": transform, "trainer": trainer}
 
 
 def preprocessor_digest(folder: Path | None) -> str | None:
@@ -165,3 +201,21 @@ def control_of(stage: Stage) -> Stage | None:
         plain |= {"transform": spec["transform"], "trainer": {**spec["trainer"], "max_epochs": 0}}
     start = stage.teacher if stage.starts_from_teacher else None
     return Stage("control", "control", stage.recipe, stage.model, plain, stage.parent, start)
+
+
+def equal_of(stage: Stage) -> Stage | None:
+    """The dense arm of a structured stage: its parent without whole layers, as slow as the result, trained alike.
+
+    Where the stage itself removes nothing but layers, its arm is made narrower instead. ``None`` for other stages, and
+    for networks without such layers.
+    """
+    spec = stage.spec
+    if spec is None or spec["transform"]["_target_"] != PRUNE_STRUCTURED:
+        return None
+    given = tuple(spec["transform"]["remove"])
+    if given == CHANNELS:
+        return None
+    remove = BLOCKS if given != BLOCKS else ("heads", "neurons", "width")
+    transform = {**spec["transform"], "_target_": EQUAL_LATENCY, "remove": list(remove)}
+    arm = {**spec, "transform": transform}
+    return Stage(EQUAL, "control", stage.recipe, stage.model, arm, stage.parent, stage.teacher, rival=stage)

@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from modelpress.models.base import Model
 from modelpress.objectives.base import Objective
-from modelpress.optimizer import OptimizerConfig, make
+from modelpress.optimizer import OptimizerConfig, follow, make
 from modelpress.pruning.masks import hold
 from modelpress.transforms.base import Transform
 
@@ -75,6 +75,19 @@ class Technique(LightningModule):
         torch.manual_seed(step_seed(self.seed, self.trainer.fit_loop.total_batch_idx))
         self.reshaped_at = self.progress
         self.transform.step(self.model, self.reshaped_at)
+        optimizer: Any = self.optimizers()
+        if self._replaced({id(p) for group in optimizer.param_groups for p in group["params"]}):
+            self._bind()
+            follow(optimizer.optimizer, (self.model, self.objective))
+
+    def _replaced(self, known: set[int]) -> bool:
+        """Whether the transform has put other parameters in the place of ``known`` ones (by id)."""
+        return not {id(p) for p in self.model.parameters() if p.requires_grad} <= known
+
+    def _bind(self) -> None:
+        """The objective fits itself to the network as it is now."""
+        self.objective.bind(self.model, self.teacher.model if self.teacher is not None else None)
+        self.objective.to(self.device)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """Total loss: weighted sum of the objective's named parts, each logged."""
@@ -150,7 +163,11 @@ class Technique(LightningModule):
             self.teacher.commit()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Before the weights are loaded the network gets the structure that they are of."""
+        before = {id(p) for p in self.model.parameters()}
         self.transform.restore(self.model, checkpoint.get("transform", {}))
+        if self._replaced(before):
+            self._bind()
 
 
 def step_seed(seed: int, step: int) -> int:

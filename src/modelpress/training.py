@@ -27,6 +27,7 @@ from modelpress.job import Job
 from modelpress.models.base import Model, Output, load, save
 from modelpress.objectives.base import Objective
 from modelpress.optimizer import OptimizerConfig
+from modelpress.pruning.on_engine import EngineLatency
 from modelpress.stage import TASK, WEIGHTS, Stage, preprocessor_digest
 from modelpress.store import Entry, canonical, clear, write_atomic
 from modelpress.teacher import Teacher
@@ -113,7 +114,7 @@ def _technique(arm: Arm, model: Model, teacher: Model | None, data: Any) -> Tech
     assert spec is not None
     transform: Transform = build(spec["transform"], f"technique.{arm.stage.name}.transform")
     objective: Objective = build(spec["objective"], f"technique.{arm.stage.name}.objective")
-    reshaped = transform.prepare(model.eval(), _context(model, data))
+    reshaped = transform.prepare(model.eval(), _context(arm, model, data))
     assert isinstance(reshaped, Model)
     objective.bind(reshaped.train(), teacher)  # from_pretrained leaves evaluation mode, and Lightning respects it
     frozen = _teacher(arm, teacher, objective, data) if teacher is not None else None
@@ -130,8 +131,16 @@ def _technique(arm: Arm, model: Model, teacher: Model | None, data: Any) -> Tech
     )
 
 
-def _context(model: Model, data: Any) -> Context:
-    return Context(model.example(), data.calibration, lambda: data.eval_dataloader("validation"), tracked)
+def _context(arm: Arm, model: Model, data: Any) -> Context:
+    rival = arm.stage.rival
+    return Context(
+        model.example(),
+        data.calibration,
+        lambda: data.eval_dataloader("validation"),
+        tracked,
+        latency=EngineLatency(arm.job, data, arm.folder),
+        rival=(lambda: load(arm.done[rival].folder / "model")) if rival is not None else None,
+    )
 
 
 def _teacher(arm: Arm, model: Model, objective: Objective, data: Any) -> Teacher:

@@ -86,6 +86,19 @@ def test_a_quantized_graph_is_one_int8_plan(int8_graph: Path, tmp_path: Path) ->
     np.testing.assert_allclose(logits, graphs.reference(inputs["input_ids"], inputs["attention_mask"]), atol=0.1)
 
 
+def test_sparse_weights_are_honest(int8_graph: Path, tmp_path: Path) -> None:
+    [plan] = OpenVino(sparse_weights=0.8).build(Artifact(int8_graph), ONE, tmp_path)
+    session = opened(plan)
+    found = session.details()["sparse_weights"]
+    assert session.compiled.get_property("CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE") == pytest.approx(0.8)  # type: ignore[attr-defined]
+    assert (found["asked"], found["layers"]) == (0.8, 0)  # its weights are dense
+    assert "80 % or more are zero" in found["why"]
+    [plain] = OpenVino().build(Artifact(int8_graph), ONE, tmp_path)
+    assert "sparse_weights" not in opened(plain).details()
+    with pytest.raises(ModelPressError, match=r"sparse_weights is 1\.5; allowed"):
+        OpenVino(sparse_weights=1.5)
+
+
 def test_a_missing_input_is_named(plans: dict[str, Plan]) -> None:
     with pytest.raises(KeyError, match="'attention_mask' is missing; given: input_ids"):
         opened(plans["fp32"]).run({"input_ids": np.ones((1, 4), np.int64)})

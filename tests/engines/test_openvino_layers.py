@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from modelpress.engines.openvino_layers import WORK, Layer, counts, int8_matmuls, layers, unfused
+from modelpress.engines.openvino_layers import WORK, Layer, counts, int8_matmuls, layers, sparse_weights, unfused
 
 
 class Node:
@@ -73,3 +73,14 @@ def test_int8_weights_in_float_kernels_are_said(found: list[Layer]) -> None:
     assert sentence == (
         "1 with INT8 weights (key) have inputs that the graph does not quantize: OpenVINO reports BF16 kernels for them"
     )
+
+
+def test_layers_with_packed_weights_are_counted() -> None:
+    kernels = ("brgemm_sparse_avx512_amx_i8", "brgemm_avx512_amx_i8", "brgemm_sparse_avx512_amx_i8")
+    found = layers(Compiled(*(node("FullyConnected", "i8", kernel, str(i)) for i, kernel in enumerate(kernels))))
+    assert [layer.precision for layer in found] == ["int8"] * 3
+    assert sparse_weights(found, 0.8, amx=True) == {"asked": 0.8, "layers": 2}
+    ignored = sparse_weights(found[1:2], 0.8, amx=False)
+    assert ignored["layers"] == 0
+    assert ignored["why"].endswith("80 % or more are zero; this processor has no AMX")
+    assert "no AMX" not in sparse_weights(found[1:2], 0.8, amx=True)["why"]

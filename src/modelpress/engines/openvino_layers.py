@@ -24,6 +24,7 @@ class Layer:
     stored: str | None
     name: str
     made_of: tuple[str, ...]  # names of the operators it was fused from
+    sparse: bool = False  # whether its kernel reads packed weights and skips their zeros
 
 
 def layers(compiled: Any) -> list[Layer]:
@@ -37,7 +38,8 @@ def _layer(node: Any) -> Layer:
     # A product of INT8 weights and float activations has runtimePrecision i8, but its kernel is one for floats.
     kernel = NAMES.get(facts.get("primitiveType", "").rpartition("_")[2], stored)
     made_of = tuple(name for name in facts.get("originalLayersNames", "").split(",") if name)
-    return Layer(facts["layerType"], kernel, stored, node.get_friendly_name().partition("/Dequantization")[0], made_of)
+    name, sparse = node.get_friendly_name().partition("/Dequantization")[0], "sparse" in facts.get("primitiveType", "")
+    return Layer(facts["layerType"], kernel, stored, name, made_of, sparse)
 
 
 def counts(found: Sequence[Layer], kinds: frozenset[str] | None) -> dict[str, int]:
@@ -71,3 +73,14 @@ def unfused(found: Sequence[Layer], products: Mapping[str, str]) -> list[str]:
                 f"OpenVINO reports {precision.upper()} kernels for them"
             )
     return sentences
+
+
+def sparse_weights(found: Sequence[Layer], asked: float, amx: bool) -> dict[str, Any]:
+    """What became of sparse weight decompression: ``asked``, ``layers`` that use it, and ``why`` where none does."""
+    used = sum(layer.sparse for layer in found)
+    missing = "" if amx else "; this processor has no AMX"
+    why = (
+        f"OpenVINO keeps weights packed only with AMX, in INT8 layers whose sizes are multiples of 64 and of whose "
+        f"weights {100 * asked:g} % or more are zero{missing}"
+    )
+    return {"asked": asked, "layers": used, **({} if used else {"why": why})}

@@ -7,7 +7,7 @@ import json
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,12 @@ from modelpress.models.base import Batch, Model, Output, Tower
 from modelpress.models.source import TOKENIZER_FILES
 from modelpress.models.tower import FIRST_TOKEN, ClassifierTower
 
+if TYPE_CHECKING:
+    from modelpress.pruning.shapes import Shape
+
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 CAPTURES = frozenset({"hidden_states", "attentions"})
+Widening = dict[int, tuple[Tensor, Tensor]]
 
 
 class TextClassifier(Model):
@@ -49,6 +53,9 @@ class TextClassifier(Model):
         self.cls_only_last_layer = cls_only_last_layer
         self._needs: frozenset[str] = frozenset()
         self._attention = network.config._attn_implementation
+        self.shape: Shape | None = None  # of a network that units were removed from
+        # hidden state -> weight and bias that predict what it was before this stage removed channels; never saved
+        self.widening: Widening = {}
         self.train(network.training)
 
     @property
@@ -61,7 +68,16 @@ class TextClassifier(Model):
 
     @property
     def num_heads(self) -> int:
-        return int(self.network.config.num_attention_heads)
+        """Raises where pruning left the layers with different numbers of heads."""
+        if self.shape is None:
+            return int(self.network.config.num_attention_heads)
+        counts = sorted({layer.heads for layer in self.shape.layers})
+        if len(counts) > 1:
+            raise ModelPressError(
+                f"The layers of this pruned network have from {counts[0]} to {counts[-1]} heads, so attention scores "
+                "cannot be compared: set objective.weights.attention=0, or prune with allocation=uniform."
+            )
+        return counts[0]
 
     def forward(self, batch: Batch) -> Output:
         """``batch`` needs ``input_ids`` and ``attention_mask`` (B, S); keys it does not know are ignored."""
@@ -126,7 +142,10 @@ class TextClassifier(Model):
         return tuple(name for name, module in self.named_modules() if module is head)
 
     def save(self, folder: Path) -> None:
-        """Write a folder that ``AutoModelForSequenceClassification`` and ``AutoTokenizer`` open too."""
+        """Write a folder that ``AutoModelForSequenceClassification`` and ``AutoTokenizer`` open too.
+
+        The exception is a pruned network whose shape no config can say (``Shape.plain``): only :meth:`load` opens it.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         from modelpress.models.building import quiet
@@ -140,6 +159,7 @@ class TextClassifier(Model):
             "inputs": list(self.inputs),
             "trust_remote_code": self.trust_remote_code,
             "cls_only_last_layer": self.cls_only_last_layer,
+            **({"shape": self.shape.record()} if self.shape else {}),
         }
         (folder / "modelpress.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
@@ -147,13 +167,19 @@ class TextClassifier(Model):
     def load(cls, folder: Path) -> TextClassifier:
         """Open what :meth:`save` wrote, in evaluation mode."""
         from modelpress.models.building import quiet
+        from modelpress.pruning.shapes import Shape, open_sized
 
         record: dict[str, Any] = json.loads((folder / "modelpress.json").read_text(encoding="utf-8"))
         trust = record["trust_remote_code"]
         auto: Any = AutoModelForSequenceClassification
+        shape = Shape.of(record["shape"]) if "shape" in record else None
         with quiet():
-            network = auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=trust)
-        return cls(
+            if shape is not None and not shape.plain:
+                network = open_sized(folder, shape)
+            else:
+                options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": trust}
+                network = auto.from_pretrained(folder, **options)
+        model = cls(
             network.eval(),
             record["labels"],
             folder,
@@ -161,6 +187,8 @@ class TextClassifier(Model):
             trust_remote_code=trust,
             cls_only_last_layer=record["cls_only_last_layer"],
         )
+        model.shape = shape
+        return model
 
 
 def head_projection(network: PreTrainedModel) -> nn.Linear:

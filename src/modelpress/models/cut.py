@@ -143,12 +143,17 @@ def fold(weights: Weights, linear: str, moments: Moments, kept: Tensor) -> Weigh
     C_{KK}⁻¹.
     """
     weight, bias = weights[f"{linear}.weight"], weights[f"{linear}.bias"]
+    folded = weight @ prediction(moments, kept)
+    return {f"{linear}.weight": folded, f"{linear}.bias": bias + weight @ moments.mean - folded @ moments.mean[kept]}
+
+
+def prediction(moments: Moments, kept: Tensor) -> Tensor:
+    """(n, k) R of :func:`fold`: all inputs, less their means, from the kept ones, less theirs."""
     inner = moments.covariance[kept][:, kept]
     ridge = RIDGE * inner.diagonal().mean() * torch.eye(len(kept), dtype=inner.dtype)
-    guess = torch.linalg.solve(inner + ridge, moments.covariance[kept]).T  # (n, k)
+    guess: Tensor = torch.linalg.solve(inner + ridge, moments.covariance[kept]).T
     guess[kept] = torch.eye(len(kept), dtype=inner.dtype)
-    folded = weight @ guess
-    return {f"{linear}.weight": folded, f"{linear}.bias": bias + weight @ moments.mean - folded @ moments.mean[kept]}
+    return guess
 
 
 def energy(tensor: Tensor) -> Tensor:

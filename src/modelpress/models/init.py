@@ -40,6 +40,7 @@ def initialise(
     if not (layout.supported(student) and layout.supported(teacher)):
         _copy_layers(student, teacher, layers)
         return
+    _check_plain(teacher)
     ours, theirs = _numbers(student.config), _numbers(teacher.config)
     _check_fits(ours, theirs)
     weights = _take_layers(layout.read(teacher), layers)
@@ -48,6 +49,16 @@ def initialise(
     if len(weights["head.weight"]) != student.config.num_labels:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("head.")}
     layout.write(student, weights)
+
+
+def _check_plain(teacher: PreTrainedModel) -> None:
+    from modelpress.pruning import shapes
+
+    if not shapes.read(teacher).plain:
+        raise ModelPressError(
+            "A student cannot be cut out of a pruned network whose layers differ, or whose heads do not add up to its "
+            "width: prune with allocation=uniform and heads and width together, or set model.init=random."
+        )
 
 
 def _numbers(config: PreTrainedConfig) -> Architecture:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,7 +37,6 @@ class _Sum:
         return Moments(self.pivot + shift, self.second / self.count - torch.outer(shift, shift))
 
 
-@torch.no_grad()
 def measure(
     teacher: PreTrainedModel, layers: Sequence[int], *, seed: int = 0, frame: tuple[int, int] | None = None
 ) -> dict[str, Moments]:
@@ -45,11 +44,19 @@ def measure(
 
     ``frame`` holds the ids of the tokens that open and close a sentence.
     """
-    modules = layout.modules(teacher)
+    drawn = sentences(teacher, seed, frame).split(BATCH)
+    return observe(teacher, layers, ({"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in drawn))
+
+
+@torch.no_grad()
+def observe(
+    network: PreTrainedModel, layers: Sequence[int], batches: Iterable[Mapping[str, Tensor]]
+) -> dict[str, Moments]:
+    """The same on ``batches`` of inputs, which hold no padding."""
     sums: dict[str, _Sum] = {}
-    with _watching(modules, layers, sums), _evaluating(teacher):
-        for ids in sentences(teacher, seed, frame).split(BATCH):
-            teacher(input_ids=ids, attention_mask=torch.ones_like(ids))
+    with _watching(layout.modules(network), layers, sums), evaluating(network):
+        for batch in batches:
+            network(**batch)
     return {name: total.moments() for name, total in sums.items()}
 
 
@@ -94,7 +101,8 @@ def _watching(modules: dict[str, nn.Module], layers: Sequence[int], sums: dict[s
 
 
 @contextmanager
-def _evaluating(network: PreTrainedModel) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; every module's own mode after it."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:

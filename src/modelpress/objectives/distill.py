@@ -38,7 +38,8 @@ class Distillation(Objective):
 
     Where widths differ the student's states pass through a learned linear projection with bias, one per mapped
     layer (``projections["<student layer>"]``, 0 for the embeddings; ``cosine`` shares the last one). Where widths
-    are equal they are compared as they are.
+    are equal they are compared as they are. The projections of a student that was pruned just now start as the least
+    squares prediction of what it lost (``student.widening``), others at random.
 
     ``layer_map``: ``uniform``, or one teacher layer or null per student layer (modelpress.objectives.layer_map).
     ``phase_split``: share of training in which only the intermediate parts learn; after it only the prediction
@@ -101,7 +102,7 @@ class Distillation(Objective):
         if pairs:
             widths = _size(student, "width"), _size(teacher, "width")
             places = [str(place) for place, _ in pairs] if widths[0] != widths[1] else []
-            self.projections = nn.ModuleDict({place: nn.Linear(*widths) for place in places})
+            self.projections = nn.ModuleDict({place: _projection(student, int(place), widths) for place in places})
 
     def forward(
         self, output: Output, batch: Batch, teacher_output: Output | None, progress: float
@@ -177,6 +178,16 @@ class Distillation(Objective):
                 f"layer_map {self.map_spec} maps a layer to 0, the embeddings, which have no attention scores; "
                 "name a teacher layer from 1, or set objective.weights.attention=0."
             )
+
+
+def _projection(student: Model, place: int, widths: tuple[int, int]) -> nn.Linear:
+    projection = nn.Linear(*widths)
+    known: Mapping[int, tuple[Tensor, Tensor]] = getattr(student, "widening", {})
+    if place in known and known[place][0].shape == projection.weight.shape:
+        with torch.no_grad():
+            projection.weight.copy_(known[place][0])
+            projection.bias.copy_(known[place][1])
+    return projection
 
 
 def _checked_weights(given: Mapping[str, float]) -> dict[str, float]:

@@ -149,6 +149,10 @@ def _sparsity(row: Row) -> str | None:
     return None if row.sparsity is None else f"{100 * row.sparsity:.0f}"
 
 
+def _network(row: Row) -> str | None:
+    return row.details.get("network")
+
+
 def _compressed(row: Row) -> str | None:
     size: float | None = row.details.get("compressed_mb")
     return None if size is None else significant(size)
@@ -186,6 +190,7 @@ IDENTITY = [
     ),
 ]
 COSTS = [
+    Column("network", "layers x width", "Layers, width, heads and neurons of the encoder.", _network, False),
     Column("params_m", "params, M", "Millions of parameters.", _number("params_m")),
     Column("macs_g", "GMACs", "10^9 multiply-adds of one inference at this shape.", _number("macs_g")),
     Column("sparsity", "zeros %", "Of the weights in matrix products, counted in the exported file.", _sparsity),

@@ -57,12 +57,22 @@ def is_sparse(row: Row) -> bool:
 
 def zeros(row: Row) -> str:
     """Zeros that no kernel skips."""
-    if not row.sparsity or not is_sparse(row) or row.details.get("sparse_kernels"):
+    packed = (row.details.get("engine", {}).get("sparse_weights") or {}).get("layers")
+    if not row.sparsity or not is_sparse(row) or packed or row.details.get("sparse_kernels"):
         return ""
+    note = packing(row)
     return (
         f"{100 * row.sparsity:.0f} % of the weights are zero, but {ENGINE_TITLES[row.engine]} reports no kernel "
-        "that skips zeros: they cost as much as any other number."
+        "that skips zeros: they cost as much as any other number." + (f" {note}" if note else "")
     )
+
+
+def packing(row: Row) -> str:
+    """Sparse weight decompression was asked for, and the runtime did not do it."""
+    asked = row.details.get("engine", {}).get("sparse_weights")
+    if not asked or asked["layers"]:
+        return ""
+    return f"Sparse weight decompression was asked for and no layer uses it: {asked['why']}."
 
 
 def unfused(row: Row) -> str:

@@ -12,7 +12,7 @@ from modelpress.report.extras import Curve, Extras
 from modelpress.report.figures import Figure
 from modelpress.report.html_parts import paragraph
 from modelpress.report.record import Report
-from modelpress.report.sections import budget_lines, footnotes, headline, notes, shapes
+from modelpress.report.sections import arm_words, budget_lines, footnotes, headline, notes, shapes
 
 __all__ = ["Curve", "Extras", "Figures", "page", "render"]
 
@@ -129,8 +129,7 @@ def _charts(placed: str) -> str:
 
 
 def _control(report: Report) -> str:
-    words = (report.verdict.get("control") or {}).get("words") or ""
-    return paragraph(words) + html_parts.control_table(report)
+    return "".join(paragraph(words) for words in arm_words(report)) + html_parts.control_table(report)
 
 
 def _rows(report: Report) -> str:

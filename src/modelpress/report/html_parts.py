@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from modelpress.report.arms import is_equal_arm
 from modelpress.report.columns import Column, details_text, groups, null_reason
 from modelpress.report.names import ROLE_MEANINGS, SHORT_ENGINES
 from modelpress.report.numbers import NULL, fixed, latency_text, points_text, ratio_text, share_text, significant
@@ -107,7 +108,8 @@ def _tile(name: str, value: str) -> str:
 
 def control_table(report: Report) -> str:
     """Candidate and control side by side in every engine and shape that both ran, and the judged difference."""
-    controls = {_kind(row): row for row in report.rows if row.role == "control" and row.metric is not None}
+    plain = [row for row in report.rows if row.role == "control" and not is_equal_arm(row)]
+    controls = {_kind(row): row for row in plain if row.metric is not None}
     pairs = [(row, controls[_kind(row)]) for row in report.rows if row.role == "candidate" and _kind(row) in controls]
     arms = [f"{arm} {what}" for what in (f"{report.task_metric} %", "p50 ms") for arm in ("candidate", "control")]
     head = ["engine", "shape", *arms]

@@ -9,7 +9,7 @@ from modelpress.report.columns import Column, columns
 from modelpress.report.names import ENGINE_TITLES, model_title
 from modelpress.report.numbers import NULL, significant
 from modelpress.report.record import Report, Row
-from modelpress.report.sections import budget_lines, footnotes, headline, notes, sections
+from modelpress.report.sections import arm_words, budget_lines, footnotes, headline, notes, sections
 
 MAIN = ("metric", "metric_drop", "p50", "p95", "speedup", "speedup_best", "verdict")
 COST = ("metric_n", "agreement", "params_m", "macs_g", "size_mb", "peak_memory_mb", "cold_start_ms", "throughput_per_s")
@@ -25,7 +25,7 @@ def render(report: Report) -> str:
         _table(report, MAIN),
         *_list(notes(report.rows)),
         "## Size, memory and throughput",
-        _table(report, COST),
+        _table(report, [*_sizes(report), *COST]),
         "## Why",
         *(_list(_whys(report)) or ["No row was judged."]),
         *_numerics(report),
@@ -38,14 +38,18 @@ def render(report: Report) -> str:
 
 
 def _verdict(report: Report) -> str:
-    found = report.verdict
     title, words = headline(report)
-    lines = [f"**{title}.** {words}", (found.get("control") or {}).get("words"), _ceilings(report)]
+    lines = [f"**{title}.** {words}", *arm_words(report), _ceilings(report)]
     if goals := budget_lines(report):
         lines.append("Budget: " + "; ".join(goals) + ".")
     if not report.complete:
         lines.append("**This report is incomplete.**")
     return "\n\n".join(f"> {line}" for line in lines if line).replace("\n\n", "\n>\n")
+
+
+def _sizes(report: Report) -> list[str]:
+    """The network's sizes, where rows differ in them."""
+    return ["network"] if len({row.details.get("network") for row in report.rows}) > 1 else []
 
 
 def _ceilings(report: Report) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelpress.report.names import VERDICT_TITLES, model_title, row_title
+from modelpress.report.diagnosis import packing
+from modelpress.report.names import ENGINE_TITLES, VERDICT_TITLES, model_title, row_title
 from modelpress.report.numbers import NULL, beside
 from modelpress.report.record import ROLES, Report, Row
 
@@ -35,6 +36,12 @@ def headline(report: Report) -> tuple[str, str]:
     return title, str(report.verdict.get("words", "")).removeprefix(f"{title}: ")
 
 
+def arm_words(report: Report) -> list[str]:
+    """What the comparisons with the control arms say."""
+    arms = (report.verdict.get(key) or {} for key in ("control", "equal_latency"))
+    return [str(arm["words"]) for arm in arms if arm.get("words")]
+
+
 def by_shape(rows: Sequence[Row]) -> list[Row]:
     """Stable: shapes in their order of first appearance, rows as they came."""
     order = shapes(rows)
@@ -53,6 +60,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row.status in ("failed", "unsupported")
     ]
+    ignored = dict.fromkeys(filter(None, (packing(row) for row in rows)))
+    lines += [f"{ENGINE_TITLES['openvino']}: {note}" for note in ignored]
     shaky = [row for row in rows if row.status == "unstable"]
     return [*lines, _disturbed(shaky, len(rows))] if shaky else lines
 

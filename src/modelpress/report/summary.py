@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from numpy.typing import NDArray
 
-from modelpress.report.comparisons import accuracy_gain
+from modelpress.report.arms import compare_control, compare_equal
 from modelpress.report.diagnosis import same_engine
 from modelpress.report.evidence import (
     LOSES_NOTHING,
@@ -22,26 +21,34 @@ from modelpress.report.evidence import (
     p50_ms,
 )
 from modelpress.report.names import VERDICT_TITLES, engine_title, row_title
-from modelpress.report.numbers import half_width, plural, points_text, ratio_text, share_text, significant
-from modelpress.report.record import Interval
+from modelpress.report.numbers import half_width, plural, ratio_text, share_text, significant
 
 PRIMARY_SHAPE = "1x128"
 
 
 def overall(
-    evidence: Sequence[Evidence], labels: NDArray[Any] | None, budget: Budget, *, control_expected: bool
+    evidence: Sequence[Evidence],
+    labels: NDArray[Any] | None,
+    budget: Budget,
+    *,
+    control_expected: bool,
+    equal_expected: bool = False,
 ) -> dict[str, Any]:
     """The ``verdict`` of report.json, from rows that are filled and judged.
 
     ``verdict`` (one of VERDICTS, or ``None`` where nothing was judged), ``row`` (id of the best candidate row),
     ``words``, ``rule``, ``complete``, ``missing`` (why not complete), ``control`` (``row``, ``difference`` of candidate
-    over control as an interval or ``None``, ``words``), ``budget`` (goal -> ``limit``, ``value``, ``met``) and
-    ``ceilings`` (what limits the result: ``macs_ratio``, ``same_engine_speedup``, ``baseline_metric``,
+    over control as an interval or ``None``, ``words``), ``equal_latency`` (see :func:`arms.compare_equal`), ``budget``
+    (goal -> ``limit``, ``value``, ``met``) and ``ceilings`` (what limits the result: ``macs_ratio``,
+    ``same_engine_speedup``, ``baseline_metric``,
     ``resolvable_drop``, ``words``).
     """
     best = best_candidate(evidence)
     control = compare_control(evidence, best, labels)
+    equal = compare_equal(evidence, best, labels)
     missing = _missing(evidence, best, control, control_expected)
+    if equal_expected and best is not None and equal is None:
+        missing.append("its arm of equal latency is missing.")
     words = _headline(evidence, best)
     if missing:
         words += " The report is incomplete: " + " ".join(missing)
@@ -53,6 +60,7 @@ def overall(
         "complete": not missing,
         "missing": missing,
         "control": control,
+        "equal_latency": equal,
         "budget": _budget(best, budget),
         "ceilings": _ceilings(evidence, best),
     }
@@ -93,43 +101,6 @@ def _rank(entry: Evidence) -> tuple[int, float, float]:
     row = entry.row
     ratio = row.speedup_best.ratio if row.speedup_best else 0.0
     return order[row.verdict or "does_not_pay"], -ratio, p50_ms(entry) or float("inf")
-
-
-def compare_control(evidence: Sequence[Evidence], best: Evidence | None, labels: NDArray[Any] | None) -> dict[str, Any]:
-    """Metric of the best candidate minus that of its control, paired; ``difference`` is ``None`` with the reason."""
-    twin = _control_of(evidence, best) if best else None
-    empty: dict[str, Any] = {"row": best.row.id if best else None, "against": None, "difference": None}
-    if best is None:
-        return empty | {"words": "Nothing was compressed, so there is nothing to control."}
-    if twin is None:
-        return empty | {"words": "No control arm was measured, so nothing shows what the technique itself is worth."}
-    if best.logits is None or twin.logits is None or labels is None:
-        return empty | {"against": twin.row.id, "words": "The metric was not measured for both arms."}
-    gain = accuracy_gain(twin.logits, best.logits, labels)
-    what = f" ({twin.row.details['description']})" if "description" in twin.row.details else ""
-    words = f"Against its control arm{what} the metric changes by {points_text(gain)} points: {_sense(gain)}."
-    return empty | {"against": twin.row.id, "difference": asdict(gain), "words": words}
-
-
-def _sense(gain: Interval) -> str:
-    if gain.ci_low > 0:
-        return "the technique itself is worth something"
-    if gain.ci_high < 0:
-        return "without the technique it would be better"
-    return "the interval includes 0, so the technique itself is not shown to help"
-
-
-def _control_of(evidence: Sequence[Evidence], best: Evidence) -> Evidence | None:
-    """The control in the same engine, precision and shape, else the nearest measured one of the same tower."""
-    row = best.row
-    controls = [e for e in measured(evidence, "control") if e.row.tower == row.tower]
-
-    def distance(entry: Evidence) -> tuple[bool, ...]:
-        other = entry.row
-        same_kind = (other.engine, other.precision) == (row.engine, row.precision)
-        return (entry.logits is None, not same_kind, not is_reference_engine(other), other.shape != row.shape)
-
-    return min(controls, key=distance, default=None)
 
 
 def _missing(

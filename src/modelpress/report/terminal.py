@@ -10,7 +10,7 @@ from modelpress.report import numerics
 from modelpress.report.names import ROLE_MEANINGS, SHORT_ENGINES, VERDICT_SHORT
 from modelpress.report.numbers import NULL, latency_text, points_text, ratio_text, share_text, significant
 from modelpress.report.record import Report, Row
-from modelpress.report.sections import budget_lines, headline, notes, sections
+from modelpress.report.sections import arm_words, budget_lines, headline, notes, sections
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,9 +126,9 @@ def _panel(report: Report) -> Panel:
 
     found = report.verdict
     title, words = headline(report)
-    control, ceilings = (found.get("control") or {}).get("words"), (found.get("ceilings") or {}).get("words")
+    ceilings = (found.get("ceilings") or {}).get("words")
     goals = "; ".join(budget_lines(report))
-    texts = [words, control, ceilings, goals and f"Budget: {goals}."]
+    texts = [words, *arm_words(report), ceilings, goals and f"Budget: {goals}."]
     title = f"[bold]{title}{'' if report.complete else ' (incomplete)'}[/bold]"
     body = "\n\n".join(_escape(text) for text in texts if text)
     return Panel(body, title=title, border_style=COLOURS[found.get("verdict")], title_align="left")

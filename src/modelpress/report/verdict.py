@@ -30,7 +30,12 @@ __all__ = ["Budget", "Evidence", "judge"]
 
 
 def judge(
-    evidence: Sequence[Evidence], labels: NDArray[Any] | None, budget: Budget, *, control_expected: bool
+    evidence: Sequence[Evidence],
+    labels: NDArray[Any] | None,
+    budget: Budget,
+    *,
+    control_expected: bool,
+    equal_expected: bool = False,
 ) -> dict[str, Any]:
     """Fill the rows in place and return the report's overall verdict.
 
@@ -46,7 +51,8 @@ def judge(
     fill_speed(evidence)
     for entry in measured(evidence, "candidate"):
         _judge_row(evidence, entry, budget)
-    return summary.overall(evidence, labels, budget, control_expected=control_expected)
+    expected = {"control_expected": control_expected, "equal_expected": equal_expected}
+    return summary.overall(evidence, labels, budget, **expected)
 
 
 def _judge_row(evidence: Sequence[Evidence], entry: Evidence, budget: Budget) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from modelpress.models.base import Batch
+from modelpress.report.record import Interval
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,17 @@ class Context:
 
     ``calibration(samples, draw)``: that many items of the calibration split, in batches without padding; another
     ``draw`` takes other items. ``validation()``: the validation split, for choices that need the task's metric.
-    ``track(items, title)`` wraps a loop with a progress bar. No part of the test split is reachable from here.
+    ``track(items, title)`` wraps a loop with a progress bar. ``latency(model)``: p50 of one request in ms with its 95 %
+    interval, of a network pressed as it stands into the run's first engine; its shape matters, its weights do not.
+    ``rival()``: the network whose latency this stage has to equal. No part of the test split is reachable from here.
     """
 
     example: Batch
     calibration: Callable[..., Sequence[Batch]]
     validation: Callable[[], Iterable[Batch]]
     track: Callable[[Iterable[Any], str], Iterable[Any]] = lambda items, title: items
+    latency: Callable[[nn.Module], Interval] | None = None
+    rival: Callable[[], nn.Module] | None = None
 
 
 class Transform:

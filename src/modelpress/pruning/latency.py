@@ -1,0 +1,136 @@
+"""The shape of a network for a latency budget: layer costs are measured, a shape is chosen, and measured itself."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from modelpress.errors import ModelPressError
+from modelpress.pruning import select, structure
+from modelpress.pruning.table import Point, nearest, point, predict, search, spread
+from modelpress.report.record import Interval
+
+if TYPE_CHECKING:
+    from modelpress.models.base import Model
+    from modelpress.pruning.shapes import Shape
+
+log = logging.getLogger(__name__)
+Latency = Callable[[Any], Interval]
+Track = Callable[[Iterable[Any], str], Iterable[Any]]
+TOKENS = 128  # multiply-adds are counted at this length; only their ratios matter
+POINTS = 4  # shapes of layers that are measured
+DEEP = 3  # layers of the network whose further layers give the cost of one
+STEPS = 64  # shares of the parameters that are tried
+ALL: Track = lambda items, title: items  # noqa: E731
+
+
+def fit(
+    model: Model,
+    latency: Latency | None,
+    budget_ms: float | None,
+    *,
+    remove: Sequence[str],
+    round_to: int,
+    track: Track = ALL,
+) -> Shape:
+    """The largest shape of ``model`` whose p50 is certainly within ``budget_ms``, found by measuring.
+
+    ``remove`` and ``round_to`` say what may go, as for :func:`modelpress.pruning.select.candidates`. Networks of one
+    and of a few layers are measured at up to four layer shapes; their costs predict every candidate; the one chosen is
+    measured untrained and the prediction corrected, at most four times.
+
+    Raises:
+        ModelPressError: there is no engine or no budget, or the budget cannot be reached; then the smallest latency
+            that can is named.
+    """
+    measure, budget_ms = _required(latency, budget_ms)
+    ladder = reachable(structure.shape_of(model), remove, round_to)
+    predicted = _predictions(model, ladder, measure, track)
+    index, tried = search(predicted, lambda i: measure(sized(model, ladder[i])), budget_ms)
+    found = tried[index]
+    if found.ci_high > budget_ms:
+        raise ModelPressError(
+            f"budget.latency_ms is {budget_ms:g}, but removing {', '.join(remove)} reaches {found.value:.3g} ms "
+            f"[{found.ci_low:.3g}, {found.ci_high:.3g}] at the least ({described(ladder[index])}) in {measure}. "
+            f"Allow {found.ci_high * 1.02:.3g} ms or more, or let more be removed (transform.remove)."
+        )
+    log.info(
+        "Latency: %.3g ms [%.3g, %.3g] for a budget of %g: %s (%d networks measured).",
+        *(found.value, found.ci_low, found.ci_high, budget_ms, described(ladder[index]), len(tried)),
+    )
+    return ladder[index]
+
+
+def equal(model: Model, latency: Latency, rival: Model, *, remove: Sequence[str], round_to: int) -> Shape:
+    """The shape of ``model``, reached by ``remove``, whose measured p50 is nearest to that of ``rival``."""
+    target = latency(rival)
+    ladder = reachable(structure.shape_of(model), remove, round_to)
+    index, tried = nearest(len(ladder), lambda i: latency(sized(model, ladder[i])), target.value)
+    log.info("Equal latency: %.3g ms for %.3g: %s.", tried[index].value, target.value, described(ladder[index]))
+    return ladder[index]
+
+
+def _required(latency: Latency | None, budget_ms: float | None) -> tuple[Latency, float]:
+    if budget_ms is None:
+        raise ModelPressError("transform.target is latency_ms, and there is no budget. Set it: budget.latency_ms=3.0")
+    if latency is None:
+        raise ModelPressError(
+            "transform.target is latency_ms, and there is no engine here to measure on. Set parameters."
+        )
+    return latency, budget_ms
+
+
+def reachable(dense: Shape, remove: Sequence[str], round_to: int) -> list[Shape]:
+    """``dense`` and every shape that leaves a share of its parameters, largest first."""
+    found = {dense: None}
+    for step in range(STEPS - 1, 0, -1):
+        try:
+            found[select.candidates(dense, remove=remove, round_to=round_to, share=step / STEPS)] = None
+        except ModelPressError:  # fewer parameters than that cannot be reached
+            break
+    return list(found)
+
+
+def _predictions(model: Model, ladder: Sequence[Shape], latency: Latency, track: Track) -> list[float]:
+    chosen = spread(len(ladder), POINTS)
+    if len({ladder[i].layers[0] for i in chosen} | {ladder[i].width for i in chosen}) == 2:
+        chosen = chosen[:1]  # only layers go: all of them are alike
+    points = [layer_cost(model, ladder[i], latency) for i in track(chosen, "measuring layers")]
+    return [predict(points, layer_macs(shape)) for shape in ladder]
+
+
+def layer_cost(model: Model, shape: Shape, latency: Latency) -> Point:
+    """Measure networks of one and of a few layers like the first of ``shape``."""
+    further = min(DEEP, len(structure.shape_of(model).layers)) - 1
+    shallow, deep = (latency(sized(model, with_layers(shape, count))) for count in (1, 1 + further))
+    return point(layer_macs(with_layers(shape, 1))[0], shallow.value, deep.value, further)
+
+
+def with_layers(shape: Shape, count: int) -> Shape:
+    """``count`` layers, each like the first."""
+    return type(shape)(shape.width, (shape.layers[0],) * count)
+
+
+def layer_macs(shape: Shape) -> list[float]:
+    """Multiply-adds of each layer: what a second one of its kind would add."""
+    kinds = [type(shape)(shape.width, (layer,)) for layer in shape.layers]
+    twice = [type(shape)(shape.width, (layer, layer)) for layer in shape.layers]
+    pairs = zip(kinds, twice, strict=True)
+    return [float(structure.macs(two, TOKENS) - structure.macs(one, TOKENS)) for one, two in pairs]
+
+
+def sized(model: Model, shape: Shape) -> Model:
+    """A copy of ``model`` cut to ``shape`` without any care for its weights, in evaluation mode."""
+    kept = range(len(shape.layers))
+    return structure.shrink(copy.deepcopy(model), shape, kept_layers=list(kept)).eval()
+
+
+def described(shape: Shape) -> str:
+    """``6 layers of 384, 12 heads of 32 and 1536 neurons``; ranges where layers differ."""
+    heads, widths, neurons = (
+        sorted({getattr(layer, name) for layer in shape.layers}) for name in ("heads", "head_width", "neurons")
+    )
+    spans = [f"{values[0]}–{values[-1]}" if len(values) > 1 else str(values[0]) for values in (heads, widths, neurons)]
+    return f"{len(shape.layers)} layers of {shape.width}, {spans[0]} heads of {spans[1]} and {spans[2]} neurons"

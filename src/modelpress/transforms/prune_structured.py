@@ -1,0 +1,231 @@
+"""Structured pruning: heads, neurons, hidden width, whole layers or channels leave the network for good."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from modelpress.errors import ModelPressError, one_of
+from modelpress.models.base import Batch, Model
+from modelpress.models.classifier import TextClassifier
+from modelpress.models.cut import share
+from modelpress.pruning import channels, importance, options, select, structure
+from modelpress.pruning.removal import Scores
+from modelpress.pruning.shapes import Shape
+from modelpress.quantization.observers import checked
+from modelpress.transforms.base import Context, Transform
+
+log = logging.getLogger(__name__)
+TARGETS = ("parameters", "macs", "latency_ms")
+ALLOCATIONS = ("uniform", "global")
+TOKENS = 128  # multiply-adds are those of a text of this length
+
+
+class PruneStructured(Transform):
+    """The network becomes physically smaller, at once or a little at a time while it trains.
+
+    Forbidden after quantization and 16 bits, whose ranges were found on the wider network, and after unstructured
+    pruning, whose count of zeros would no longer be what was asked for: remove units first, then prune weights.
+
+    ``report``: the shapes before and after, the share of parameters (outside embeddings) removed, the layers kept.
+
+    Args:
+        sparsity: share of ``target`` that goes; not used for latency_ms.
+        target: ``parameters`` (outside embeddings), ``macs`` (multiply-adds of the layers on 128 tokens), or
+            ``latency_ms``: as much goes as ``budget_ms`` asks for, measured on the run's first engine.
+        remove: any of heads, neurons, width, layers; or channels alone, for networks of convolutions.
+        importance: ``activation``, ``taylor``, ``magnitude`` or ``random`` (:mod:`modelpress.pruning.importance`).
+        allocation: ``uniform``: every layer keeps as much; ``global``: heads and neurons of all layers are ranked
+            together, so that layers end up different. Such a network opens in ModelPress only.
+        round_to: sizes become multiples of it.
+        iterations: in how many steps the units go, each time chosen anew on the trained weights.
+        begin: share of the training at which the first step is taken.
+        end: and the last one, if there are several. What follows is recovery.
+        samples: calibration items for importance and folding.
+        draw: seeds which of the calibration split they are.
+        fold: what removed units carried is folded into the remaining weights by least squares.
+        budget_ms: for latency_ms: upper bound of p50 of one request at length 128.
+        seed: of ``random``.
+    """
+
+    kind: ClassVar[str] = "prune_structured"
+    forbidden_after: ClassVar[tuple[str, ...]] = ("quantize", "precision", "prune")
+
+    def __init__(
+        self,
+        sparsity: float = 0.5,
+        target: str = "parameters",
+        remove: Sequence[str] = ("heads", "neurons", "width"),
+        importance: str = "activation",
+        allocation: str = "uniform",
+        round_to: int = 16,
+        iterations: int = 1,
+        begin: float = 0.0,
+        end: float = 0.5,
+        samples: int = 256,
+        draw: int = 0,
+        fold: bool = True,
+        budget_ms: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.sparsity = checked("transform.sparsity", sparsity, "a share from 0 to below 1", lambda s: 0 <= s < 1)
+        self.target = one_of("transform.target", target, TARGETS)
+        self.remove = options.removable(remove)
+        self.importance = one_of("transform.importance", importance, self._measures())
+        self.allocation = one_of("transform.allocation", allocation, ALLOCATIONS)
+        self.round_to = options.whole("round_to", round_to, 1)
+        self.samples, self.draw = options.whole("samples", samples, 1), options.whole("draw", draw, 0)
+        self.fold, self.seed = fold, options.whole("seed", seed, 0)
+        self.budget_ms = options.budget(self.target, budget_ms)
+        self.times = options.times(options.whole("iterations", iterations, 1), begin, end)
+        self.final_from = self.times[-1]
+        self.done = 0
+        self.shapes: list[Shape] = []
+        self.kept_layers: list[int] = []
+        self.report: dict[str, Any] = {}
+        self.covered = 1.0
+        self._model: TextClassifier | None = None
+        self._batches: Sequence[Batch] = ()
+        if self.channels and (self.target == "latency_ms" or len(self.times) > 1 or self.times != [0.0]):
+            raise ModelPressError(
+                "transform.remove is [channels]: they go before training, by parameters or macs. Set "
+                "transform.iterations=1, transform.begin=0 and transform.target=parameters."
+            )
+
+    @property
+    def channels(self) -> bool:
+        """Whether this is about convolutions."""
+        return self.remove == (options.CHANNELS,)
+
+    def _measures(self) -> tuple[str, ...]:
+        return channels.MEASURES if self.channels else importance.MEASURES
+
+    def prepare(self, model: nn.Module, context: Context) -> nn.Module:
+        """Choose the shape; remove what goes before training.
+
+        Raises:
+            ModelPressError: the target cannot be reached (with the smallest that can), or the model cannot be pruned.
+        """
+        assert isinstance(model, Model)
+        if model.masks is not None:
+            raise ModelPressError("Units cannot be removed from a network whose single weights are pruned already.")
+        self._batches = context.calibration(self.samples, self.draw)
+        if self.channels:
+            return self._remove_channels(model)
+        full = structure.shape_of(model)
+        self._model = structure.encoder(model)
+        self._plan(self._model, full, self._shape(self._model, context))
+        self.step(model, 0.0)
+        return model
+
+    def _shape(self, model: TextClassifier, context: Context) -> Shape:
+        full = structure.shape_of(model)
+        if self.target == "latency_ms":
+            from modelpress.pruning.latency import fit
+
+            return fit(
+                model, context.latency, self.budget_ms, remove=self.remove, round_to=self.round_to, track=context.track
+            )
+        costs: dict[str, select.Cost] = {
+            "parameters": partial(structure.parameters, model),
+            "macs": lambda shape: select.macs(shape, TOKENS),
+        }
+        return select.candidates(
+            full, remove=self.remove, round_to=self.round_to, share=1 - self.sparsity, cost=costs[self.target]
+        )
+
+    def _plan(self, model: TextClassifier, full: Shape, final: Shape) -> None:
+        """The shapes on the way. Whole layers all go in the first step."""
+        self.kept_layers = self._layers(model, len(final.layers))
+        start = Shape(full.width, tuple(full.layers[i] for i in self.kept_layers))
+        if self.allocation == "global":
+            final = self._allocated(model, start, final)
+        steps = len(self.times)
+        self.shapes = [select.between(start, final, (k + 1) / steps, self.round_to) for k in range(steps - 1)] + [final]
+        self.covered = select.covered(full, self.remove)
+        left = structure.parameters(model, final) / structure.parameters(model, full)
+        self.report = {
+            "parent_shape": full.record(),
+            "shape": final.record(),
+            "sparsity": 1 - left,
+            "kept_layers": self.kept_layers,
+        }
+        log.info("Structured pruning: %.1f %% of the parameters outside embeddings stay.", 100 * left)
+
+    def _layers(self, model: TextClassifier, count: int) -> list[int]:
+        if count == model.num_layers:
+            return list(range(count))
+        return importance.layers_to_keep(model, count, self._batches, self.importance, seed=self.seed)
+
+    def _allocated(self, model: TextClassifier, start: Shape, final: Shape) -> Shape:
+        scores = self._scores(model, fold=False).of_layers(self.kept_layers)
+        heads, neurons = ([self._comparable(v) for v in values] for values in (scores.heads, scores.neurons))
+        return select.allocate(final, start, heads, neurons, self.round_to)
+
+    def _comparable(self, values: Tensor) -> list[float]:
+        """First-order changes of one loss compare across layers as they are; sizes only as shares of their layer."""
+        return [float(value) for value in (values if self.importance == "taylor" else share(values))]
+
+    def _scores(self, model: TextClassifier, *, fold: bool) -> Scores:
+        return importance.score(model, self._batches, self.importance, fold=fold, seed=self.seed)
+
+    def step(self, model: nn.Module, progress: float) -> None:
+        """Remove what is due: the weights of ``model`` are then others, and so are their shapes."""
+        while self.done < len(self.shapes) and progress >= self.times[self.done]:
+            self._advance(structure.encoder(model))
+
+    def _advance(self, model: TextClassifier) -> None:
+        shape, now = self.shapes[self.done], structure.shape_of(model)
+        self.done += 1
+        if len(shape.layers) < len(now.layers):
+            now = Shape(now.width, tuple(now.layers[i] for i in self.kept_layers))
+            structure.shrink(model, now, kept_layers=self.kept_layers)
+        if shape != now:
+            structure.shrink(model, shape, self._scores(model, fold=self.fold))
+
+    def _remove_channels(self, model: Model) -> Model:
+        cost: Callable[[Model], float] = channels.flops if self.target == "macs" else channels.size
+        before = channels.size(model)
+        done = channels.shrink_channels(
+            model,
+            1 - self.sparsity,
+            cost=cost,
+            measure=self.importance,
+            round_to=self.round_to,
+            batches=self._batches,
+            seed=self.seed,
+        )
+        self.report = {"sparsity": 1 - channels.size(done) / before}
+        return done
+
+    def finalize(self, model: nn.Module) -> nn.Module:
+        """Training that stopped early left steps undone; they are taken now."""
+        if self.done < len(self.shapes):
+            log.warning("Training ended before the last step of pruning: the rest goes untrained.")
+            self.step(model, 1.0)
+        return model.eval()
+
+    def state(self) -> Mapping[str, Any]:
+        """How far pruning is, and the shape that the checkpoint's weights have."""
+        shapes = [shape.record() for shape in self.shapes]
+        widening = dict(self._model.widening) if self._model is not None else {}
+        return {"done": self.done, "shapes": shapes, "kept_layers": self.kept_layers, "widening": widening}
+
+    def restore(self, model: nn.Module, state: Mapping[str, Any]) -> None:
+        """Give ``model`` that shape; its weights are loaded next."""
+        if not state.get("shapes"):
+            return
+        self.shapes, self.kept_layers = [Shape.of(shape) for shape in state["shapes"]], list(state["kept_layers"])
+        self.done = int(state["done"])
+        owner = structure.encoder(model)
+        if self.done and structure.shape_of(owner) != self.shapes[self.done - 1]:
+            structure.become(owner, self.shapes[self.done - 1])
+        owner.widening = dict(state["widening"])
+
+    def coverage(self, model: nn.Module) -> Mapping[str, Any]:
+        """Share of the parameters outside embeddings that belong to units in ``remove``, and the share that is gone."""
+        return {"parameters": self.covered, "excluded": [], "sparsity": self.report.get("sparsity", 0.0)}
