@@ -27,6 +27,7 @@ from modelpress.config import build, compose
 from modelpress.engines.base import Artifact, Plan
 from modelpress.export.onnx import export
 from modelpress.job import Job
+from modelpress.models.attention import SCORES
 from modelpress.models.base import Batch, Model, Output, Tower
 from modelpress.transforms.base import Context
 from modelpress.transforms.quantize import Quantize
@@ -72,6 +73,10 @@ class VisionTransformer(Model):
         axes = {"pixel_values": {0: "batch"}}
         return [Tower("main", Classifier(self.network), self.example(), ("logits",), axes)]
 
+    def attention_layers(self) -> list[nn.Module]:
+        self.network.set_attn_implementation(SCORES)
+        return [module for module in self.network.modules() if hasattr(module, "o_proj")]
+
     def sensitive(self) -> tuple[str, ...]:
         return ("network.classifier",)
 
@@ -97,7 +102,7 @@ def compare(layers: int, overrides: Sequence[str]) -> Contest:
     folder = (FOLDER / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_vit").absolute()
     model = VisionTransformer(layers)
     contenders = pressed(job, model, folder / "float", "")
-    contenders |= pressed(job, quantized(model), folder / "int8", "ptq/")
+    contenders |= pressed(job, quantized(model, job), folder / "int8", "ptq/")
     images = np.random.default_rng(1).standard_normal((64, *SIZE)).astype(np.float32)
     workloads = [Workload(SHAPE, write(folder / f"{SHAPE}.npz", {"pixel_values": images}))]
     settings: Settings = Settings(**{**job.config["benchmark"], "shapes": [SHAPE]})
@@ -105,10 +110,10 @@ def compare(layers: int, overrides: Sequence[str]) -> Contest:
     return hold(contenders, workloads, None, settings, job.hardware, folder, **anchors)
 
 
-def quantized(model: VisionTransformer) -> Model:
+def quantized(model: VisionTransformer, job: Job) -> Model:
     """Its INT8 twin, calibrated on random images as technique=ptq would be."""
     images = [{**model.example(), "labels": torch.zeros(2, dtype=torch.long)} for _ in range(4)]
-    transform: Quantize = build(compose(["technique=ptq"]).technique.ptq.transform)
+    transform: Quantize = build(job.config["technique"]["ptq"]["transform"])
     made = transform.finalize(transform.prepare(model, Context(model.example(), lambda samples, draw: images, list)))
     assert isinstance(made, Model)
     return made
