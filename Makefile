@@ -60,7 +60,7 @@ $(PEERS):
 	@echo "installing the rivals into .venv-peers (about 7 GB on disk), torchao into .venv"
 	$(BIN)/python -m venv --clear --without-pip .venv-peers
 	$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --compile-bytecode --require-hashes -r requirements/peers.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/torchao.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --no-deps --require-hashes -r requirements/torchao.lock
 	touch $@
 
 lock: setup  ## resolve the ranges of pyproject.toml anew and write requirements/*.lock
