@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 import tests.tiny as tiny
@@ -16,13 +14,14 @@ from modelpress.curves import FILE, read
 from modelpress.errors import ModelPressError
 from modelpress.graph import graph
 from modelpress.job import Job
-from modelpress.models.base import Model, load
+from modelpress.models.base import load
 from modelpress.quantization.attach import plain, quantizers_of
 from modelpress.stage import WEIGHTS, Stage, request
 from modelpress.store import Entry, file_digest, manifest
 from modelpress.training import Arm, train
 from modelpress.transforms.base import Context, Transform
 from modelpress.transforms.quantize import Quantize
+from tests.trained import accuracy, metrics
 
 NUMERICS = ("model/numerics.json", "model/numerics.safetensors")
 
@@ -60,24 +59,6 @@ def arm(
     )
     folder.mkdir(parents=True, exist_ok=True)
     return Arm(job, stage, folder, {parent: entry}), stage
-
-
-def accuracy(arm: Arm, model: Model) -> float:
-    """On the validation split."""
-    data: Any = arm.datamodule()
-    right = count = 0
-    with torch.no_grad():
-        for batch in data.val_dataloader():
-            logits = model.eval()(batch).logits
-            assert logits is not None
-            right += int((logits.argmax(1) == batch["labels"]).sum())
-            count += len(batch["labels"])
-    return right / count
-
-
-def metrics(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return found
 
 
 @pytest.mark.parametrize("technique", ["ptq", "ptq_dynamic"])

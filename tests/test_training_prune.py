@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 import tests.tiny as tiny
@@ -21,6 +20,7 @@ from modelpress.stage import PRUNING, WEIGHTS, Stage, request
 from modelpress.store import Entry, file_digest, manifest
 from modelpress.training import Arm, train
 from modelpress.transforms.prune import Prune
+from tests.trained import accuracy, metrics
 
 QUICK = ("trainer.limit_train_batches=5", "technique.prune.trainer.max_epochs=2", "technique.prune.optimizer.lr=1e-3")
 FULL = ("technique.prune.transform.sparsity=0.7", "technique.prune.transform.end=0.5", *QUICK)
@@ -75,23 +75,6 @@ def names(folder: Path) -> list[str]:
 def zeros(model: Model, names: list[str]) -> float:
     weights = [model.get_parameter(name) for name in names]
     return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
-
-
-def metrics(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return found
-
-
-def accuracy(arm: Arm, model: Model) -> float:
-    data: Any = arm.datamodule()
-    right = count = 0
-    with torch.no_grad():
-        for batch in data.val_dataloader():
-            logits = model.eval()(batch).logits
-            assert logits is not None
-            right += int((logits.argmax(1) == batch["labels"]).sum())
-            count += len(batch["labels"])
-    return right / count
 
 
 def test_the_pruned_network_is_what_was_validated(world: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from modelpress.models.base import Batch, Model, Output, Tower
+from tests.quantization.small import Small
 
 WIDTH = 8
 
@@ -28,38 +26,16 @@ class Network(nn.Module):
         return logits
 
 
-class Whole(nn.Module):
-    """The graph that is exported: positional inputs."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *tensors: Tensor) -> Any:
-        return self.network(*tensors)
-
-
-class Wrapped(Model):
+class Wrapped(Small):
     """Any network from (B, WIDTH) to logits, as a model with one tower."""
 
     labels: list[str] = ["neg", "pos"]  # noqa: RUF012  (as in the contract)
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.eval()
+        super().__init__(network, torch.ones(2, WIDTH))
 
-    def capture(self, needs: frozenset[str]) -> None:
-        pass
-
-    def forward(self, batch: Batch) -> Output:
-        return Output(logits=self.network(batch["x"]))
-
-    def example(self) -> dict[str, Tensor]:
-        return {"x": torch.ones(2, WIDTH)}
-
-    def towers(self) -> list[Tower]:
-        return [Tower("main", Whole(self.network), self.example(), ("logits",), {"x": {0: "batch"}})]
+    def sensitive(self) -> tuple[str, ...]:
+        return ()
 
 
 def model(loudness: float = 1e3) -> Wrapped:

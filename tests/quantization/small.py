@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelpress.models.base import Batch, Model, Output, Tower
+from modelpress.transforms.base import Context
 
 WIDTH = 16
 Floats = NDArray[np.float32]
@@ -113,6 +114,17 @@ def batches(kind: type[nn.Module] = Shared, count: int = 4, items: int = 16, see
         x = torch.randint(32, shape, generator=numbers) if kind is Tables else torch.randn(shape, generator=numbers)
         found.append({"x": x, "labels": torch.randint(3, (items,), generator=numbers)})
     return found
+
+
+def context(kind: type[nn.Module] = Shared, asked: list[tuple[int, int]] | None = None) -> Context:
+    """What a transform is given; ``asked`` collects the (samples, draw) of every calibration."""
+
+    def calibration(samples: int, draw: int = 0) -> list[dict[str, Tensor]]:
+        if asked is not None:
+            asked.append((samples, draw))
+        return batches(kind, seed=draw)
+
+    return Context({"x": EXAMPLES[kind]()}, calibration, lambda: batches(kind, seed=77))
 
 
 def logits(model: Model, batch: Batch) -> Tensor:

@@ -14,23 +14,13 @@ from torch import Tensor, nn
 from modelpress.check import inspect
 from modelpress.config import build, compose
 from modelpress.errors import ModelPressError
-from modelpress.models.base import Batch
 from modelpress.pruning.masks import Masks, outside
-from modelpress.transforms.base import Context
 from modelpress.transforms.prune import Prune
 from modelpress.transforms.quantize import Quantize
 from tests.quantization import small
+from tests.quantization.small import context
 
 NAMES = [f"network.{name}.weight" for name in ("q", "k", "v", "out")]
-
-
-def context(kind: type[nn.Module] = small.Shared, asked: list[tuple[int, int]] | None = None) -> Context:
-    def calibration(samples: int, draw: int = 0) -> Sequence[Batch]:
-        if asked is not None:
-            asked.append((samples, draw))
-        return small.batches(kind, seed=draw)
-
-    return Context(small.EXAMPLES[kind](), calibration, lambda: small.batches(kind, seed=77))  # type: ignore[arg-type]
 
 
 def prepared(kind: type[nn.Module] = small.Shared, **options: Any) -> tuple[Prune, small.Small]:

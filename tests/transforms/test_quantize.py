@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,18 +22,10 @@ from modelpress.quantization.attach import quantizers_of, twins_of
 from modelpress.transforms.base import Context
 from modelpress.transforms.quantize import Quantize
 from tests.quantization import small
+from tests.quantization.small import context
 
 CONF = Path(__file__).parents[2] / "conf" / "technique"
 YAMLS = ["ptq", "ptq_dynamic", "qat", "qat_distill"]
-
-
-def context(kind: type[nn.Module] = small.Shared, asked: list[tuple[int, int]] | None = None) -> Context:
-    def calibration(samples: int, draw: int = 0) -> Sequence[Batch]:
-        if asked is not None:
-            asked.append((samples, draw))
-        return small.batches(kind, seed=draw)
-
-    return Context(small.EXAMPLES[kind](), calibration, lambda: small.batches(kind, seed=77))  # type: ignore[arg-type]
 
 
 def prepared(kind: type[nn.Module] = small.Shared, **options: Any) -> tuple[Quantize, small.Small]:

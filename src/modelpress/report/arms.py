@@ -12,8 +12,7 @@ from modelpress.report.comparisons import accuracy_gain, pairable
 from modelpress.report.evidence import Evidence, is_reference_engine, measured
 from modelpress.report.numbers import points_text, ratio_text
 from modelpress.report.record import Interval, Ratio, Row
-
-EQUAL = "control_layers"  # stage of the arm of equal latency
+from modelpress.stage import EQUAL
 
 
 def is_equal_arm(row: Row) -> bool:
