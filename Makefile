@@ -44,7 +44,7 @@ demo: setup  ## distil TinyBERT on real reviews, press it, measure it, say wheth
 	echo "report: $$(cd -P outputs/latest && pwd)/report.html"
 
 test: setup check  ## lint, types and the whole test suite (installs first)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0  # after a crash the run ends instead of waiting
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 check: setup  ## lint and types only
 	@$(BIN)/python -m ruff check .

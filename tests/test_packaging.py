@@ -181,7 +181,7 @@ def test_ci_runs_make_test_and_nothing_else() -> None:
     assert os.access(ROOT / ".ci/run", os.X_OK)
     steps = sh("make", "-n", "test").stdout.splitlines()
     tests = [line for line in steps if line.strip()][-1]
-    assert tests.endswith("-m pytest -n 2 --dist loadfile")
+    assert tests.endswith("-m pytest -n 2 --dist loadfile --max-worker-restart 0")
     assert [line.split(" -m ")[1] for line in steps if re.search(r" -m (ruff|mypy)", line)] == [
         "ruff check .",
         "ruff format --check .",

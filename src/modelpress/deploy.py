@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import shutil
 import statistics
@@ -150,6 +151,7 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 
+@functools.cache  # a module that died would take its OpenVINO core along: see engines/openvino_core.py
 def predictor_module(folder: Path | None = None) -> ModuleType:
     """``predict.py`` of a deploy folder as a module (default: the one that is copied into every deploy folder)."""
     path = TEMPLATE if folder is None else Path(folder) / "predict.py"

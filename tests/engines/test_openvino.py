@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from modelpress.engines import openvino
+from modelpress.engines import openvino_core
 from modelpress.engines.base import Artifact, Hardware, Plan, Session, Unsupported
 from modelpress.engines.openvino import OpenVino
 from modelpress.errors import ModelPressError
@@ -53,7 +53,7 @@ def test_outputs_survive_the_next_run_and_inputs_are_converted(plans: dict[str, 
     np.testing.assert_allclose(kept, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.skipif("BF16" not in openvino.capabilities(), reason="OpenVINO offers no bf16 on this processor")
+@pytest.mark.skipif("BF16" not in openvino_core.capabilities(), reason="OpenVINO offers no bf16 on this processor")
 def test_bf16_is_read_back_per_layer(plans: dict[str, Plan]) -> None:
     session = opened(plans["bf16"])
     inputs = graphs.batch(4, 9)
@@ -66,7 +66,7 @@ def test_bf16_is_read_back_per_layer(plans: dict[str, Plan]) -> None:
 
 
 def test_without_bf16_instructions(float_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino, "capabilities", lambda: ["FP32", "INT8"])
+    monkeypatch.setattr(openvino_core, "capabilities", lambda: ["FP32", "INT8"])
     with pytest.raises(Unsupported, match="no bf16 instructions"):
         OpenVino(["bf16"]).build(Artifact(float_graph), ONE, tmp_path)
     fp32, bf16 = OpenVino().build(Artifact(float_graph), ONE, tmp_path)

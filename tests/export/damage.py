@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 from onnx import TensorProto, helper, numpy_helper
 
+from modelpress.engines.openvino_core import core
 from tests.export.qdq_graphs import Graph
 
 
@@ -112,7 +112,7 @@ def onnxruntime_runs(model: onnx.ModelProto) -> bool:
 def openvino_runs(model: onnx.ModelProto, folder: Any) -> bool:
     onnx.save(model, str(folder / "m.onnx"))
     try:
-        compiled = openvino.Core().compile_model(str(folder / "m.onnx"), "CPU", {"INFERENCE_NUM_THREADS": 1})
+        compiled = core().compile_model(str(folder / "m.onnx"), "CPU", {"INFERENCE_NUM_THREADS": 1})
         compiled({"x": np.ones((2, 8), np.float32)})
     except RuntimeError:
         return False

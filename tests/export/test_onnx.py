@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 
+from modelpress.engines.openvino_core import core
 from modelpress.export.check import inspect, parity, probe_batches
 from modelpress.export.onnx import dynamic_shapes, save_atomic
 
@@ -27,11 +28,9 @@ def test_answers_like_the_network_at_every_size(model_type: str, cls_only: bool,
 
 
 def test_openvino_reads_it_too(exported: Exported) -> None:
-    import openvino
-
     model, path = exported()
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+    compiled = core().compile_model(str(path), "CPU", settings)
     model.eval()
     for batch in probe_batches(model, SIZES):
         found = compiled({name: tensor.numpy() for name, tensor in batch.items()})["logits"]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from modelpress.engines.openvino_core import core
 from modelpress.errors import ModelPressError
 from modelpress.export.check import probe_batches
 from modelpress.export.onnx import evaluation
@@ -136,13 +137,10 @@ def test_onnx_runtime_widens_fp16_and_has_no_bf16(exported: Exported) -> None:
 
 @pytest.mark.parametrize("hint", ["f32", "bf16"])
 def test_openvino_runs_both(kind: str, hint: str, exported: Exported, tmp_path: Path) -> None:
-    import openvino as ov
-
     model, path = exported("bert")
     onnx.save(convert(onnx.load(path), kind), tmp_path / "typed.onnx")
-    core = ov.Core()
     config = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": 1}
-    compiled = core.compile_model(core.read_model(tmp_path / "typed.onnx"), "CPU", config)
+    compiled = core().compile_model(core().read_model(tmp_path / "typed.onnx"), "CPU", config)
     for batch in probe_batches(model):
         (given,) = compiled({name: tensor.numpy() for name, tensor in batch.items()}).values()
         assert np.abs(given - exact(model, batch)).max() < LIMITS["bf16"]
@@ -214,8 +212,6 @@ def test_local_functions_are_inlined() -> None:
 @pytest.mark.parametrize(("numbers", "opset"), [("fp16", 20), ("bf16", 22)])
 def test_convolutions(numbers: str, opset: int, tmp_path: Path) -> None:
     """bf16 Conv exists from opset 22 on."""
-    import openvino as ov
-
     rng = np.random.default_rng(0)
     weights = {name: rng.normal(size=(2, 2, 3, 3)) / 4 for name in ("u", "v")}
     body = "a = Conv(x, u)  b = Relu(a)  c = Conv(b, v)  y = ReduceMean<keepdims=0>(c, axes)"
@@ -227,7 +223,7 @@ def test_convolutions(numbers: str, opset: int, tmp_path: Path) -> None:
     onnx.save(typed, tmp_path / "conv.onnx")
     x = rng.normal(size=(3, 2, 9, 9)).astype(np.float32)
     config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    (given,) = ov.Core().compile_model(str(tmp_path / "conv.onnx"), "CPU", config)({"x": x}).values()
+    (given,) = core().compile_model(str(tmp_path / "conv.onnx"), "CPU", config)({"x": x}).values()
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     assert np.abs(given - session.run(None, {"x": x})[0]).max() < 0.02
 

@@ -12,6 +12,7 @@ From Python: ``Predictor().predict(["a charming film", ("first text", "second te
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -137,12 +138,18 @@ def _cpu_flags() -> str:
 
 def open_openvino(path: Path, engine: dict[str, Any], threads: int) -> Any:
     """A function from inputs to logits."""
-    import openvino
-
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     config["INFERENCE_PRECISION_HINT"] = engine["precision_hint"]
-    request = openvino.Core().compile_model(str(path), "CPU", config).create_infer_request()
+    request = openvino_core().compile_model(str(path), "CPU", config).create_infer_request()
     return lambda inputs: request.infer(inputs)[0]
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """One core for the process: of several, a dead one's signal stack may stay installed and crash it."""
+    import openvino
+
+    return openvino.Core()
 
 
 RUNTIMES = {"onnxruntime": open_onnxruntime, "openvino": open_openvino}

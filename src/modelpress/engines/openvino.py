@@ -12,6 +12,7 @@ import numpy as np
 from modelpress.benchmark.machine import default_threads, machine
 from modelpress.engines.base import Arrays, Artifact, Engine, Hardware, Plan, Session, Unsupported
 from modelpress.engines.graph import Graph, inspect
+from modelpress.engines.openvino_core import core, lacking
 from modelpress.engines.openvino_layers import WORK, counts, int8_matmuls, layers, sparse_weights, unfused
 from modelpress.engines.precision import NAMES, effective, require_cpu
 from modelpress.engines.spelling import spelled
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import onnx
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
 
 
 class OpenVino(Engine):
@@ -89,8 +89,6 @@ class OpenVino(Engine):
     @classmethod
     def open(cls, plan: Plan) -> Session:
         """Compile with the latency hint, the plan's precision hint and threads."""
-        import openvino as ov
-
         if why := lacking(plan.settings["float"]):
             raise Unsupported(why)
         config: dict[str, Any] = {
@@ -102,7 +100,7 @@ class OpenVino(Engine):
             config["CACHE_DIR"] = str(Path(plan.file).parent / "cache")
         if plan.settings["sparse_weights"] is not None:
             config["CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE"] = plan.settings["sparse_weights"]
-        return OpenVinoSession(ov.Core().compile_model(plan.file, "CPU", config), plan)
+        return OpenVinoSession(core().compile_model(plan.file, "CPU", config), plan)
 
 
 class OpenVinoSession(Session):
@@ -169,21 +167,6 @@ class OpenVinoSession(Session):
         return {"sparse_weights": sparse_weights(self.layers, asked, "amx_int8" in machine()["flags"])}
 
 
-def lacking(precision: str) -> str | None:
-    """Why this machine cannot run a float precision in OpenVINO; ``None`` if it can."""
-    have = capabilities()
-    if CAPABILITIES[precision] in have:
-        return None
-    return f"this processor has no {precision} instructions that OpenVINO can use (it offers {', '.join(have)})"
-
-
-def capabilities() -> list[str]:
-    """What OpenVINO's CPU plugin can compute on this machine, e.g. ``["FP32", "BF16", "INT8"]``."""
-    import openvino as ov
-
-    return [str(name) for name in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")]
-
-
 def convert(onnx_file: Path, target: Path, lowered: onnx.ModelProto | None = None) -> Path:
     """ONNX file (or what it was lowered to) -> OpenVINO IR, weights kept as they are.
 
@@ -195,7 +178,7 @@ def convert(onnx_file: Path, target: Path, lowered: onnx.ModelProto | None = Non
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         source = onnx_file if lowered is None else _written(lowered, Path(scratch) / onnx_file.name)
         try:
-            model = ov.Core().read_model(str(source))
+            model = core().read_model(str(source))
         except RuntimeError as error:
             why = str(error).strip().splitlines()[-1]
             raise Unsupported(f"OpenVINO cannot read {onnx_file.name}: {why}{_culprits(source, why)}") from error
