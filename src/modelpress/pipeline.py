@@ -58,7 +58,8 @@ def train_all(job: Job, network: Graph, tracking: Any) -> dict[Stage, Entry]:
         log.info("Stage %d of %d: %s.", number, len(network.order), stage.title)
 
         def compute(folder: Path, stage: Stage = stage, number: int = number) -> None:
-            from modelpress.training import Arm, preflight, train
+            from modelpress.preflight import preflight
+            from modelpress.training import Arm, train
 
             preflight(job, network.order[number - 1 :])
             train(Arm(job, stage, folder, done, tracking.loggers(stage.title)))

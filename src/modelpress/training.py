@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ from modelpress.callbacks import resume
 from modelpress.callbacks.progress import tracked
 from modelpress.config import build
 from modelpress.diagnostics import Predictions, diagnose
-from modelpress.errors import ModelPressError
 from modelpress.job import Job
 from modelpress.models.base import Model, Output, load, save
 from modelpress.objectives.base import Objective
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from modelpress.pressing import Pressing
 
 log = logging.getLogger(__name__)
-PARTS = {"transform", "objective"}
 for _chatty in ("lightning.pytorch", "lightning.fabric"):  # one line per Trainer about every default it was given
     logging.getLogger(_chatty).setLevel(logging.WARNING)
 logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # warns of torchao's code wherever it is installed
@@ -83,20 +81,6 @@ def train(arm: Arm) -> None:
             if technique.teacher is not None:
                 technique.teacher.close()
     _finish(arm, technique, trainer, data)
-
-
-def preflight(job: Job, stages: Iterable[Stage]) -> None:
-    """Build the parts of every stage once, so that a bad value stops a run before its first hour and not after it."""
-    for stage in stages:
-        spec = stage.spec or {}
-        parts = {part: build(spec[part], f"technique.{stage.name}.{part}") for part in spec.keys() & PARTS}
-        wanted = getattr(parts.get("transform"), "samples", 0)
-        there = job.dataset.describe()["splits"]["calibration"] if wanted else 0
-        if wanted > there:
-            raise ModelPressError(
-                f"technique.{stage.name}.transform.samples is {wanted}, but the calibration split of dataset "
-                f"{job.dataset.name} has {there} items. Set it to 1 … {there}."
-            )
 
 
 def _start(arm: Arm, teacher: Model | None) -> Model:

@@ -43,6 +43,12 @@ class Transform:
     forbidden_after: ClassVar[tuple[str, ...]] = ()
     final_from: float = 0.0
 
+    def check(self, model: nn.Module) -> None:
+        """Called before the run trains anything, with an untrained network like the one :meth:`prepare` will get.
+
+        It may be changed, and is then thrown away. Raise :class:`ModelPressError` for what cannot work on it.
+        """
+
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Called before training, on the parent's weights, in evaluation mode."""
         return model

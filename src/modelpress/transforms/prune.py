@@ -93,17 +93,25 @@ class Prune(Transform):
         self._batches: Sequence[Batch] = ()
         self._masks = masks.Masks({})  # the model's
 
-    def prepare(self, model: nn.Module, context: Context) -> nn.Module:
-        """Find what may be pruned; nothing is zero yet but what an earlier stage pruned.
+    def check(self, model: nn.Module) -> None:
+        """Find what may be pruned.
 
         Raises:
-            ModelPressError: an exclusion matches nothing, layers of unknown kinds, a pattern that does not fit, or a
-                network that is sparser already.
+            ModelPressError: an exclusion matches nothing, layers of unknown kinds, or a pattern that does not fit.
         """
         assert isinstance(model, Model)
         self.names = targets(model, embeddings=self.embeddings, exclude=self.exclude)
         if self.pattern is not None:
             check_pattern(model, self.names, self.pattern)
+
+    def prepare(self, model: nn.Module, context: Context) -> nn.Module:
+        """:meth:`check` the network; nothing is zero yet but what an earlier stage pruned.
+
+        Raises:
+            ModelPressError: as :meth:`check`, or the network is sparser already.
+        """
+        assert isinstance(model, Model)
+        self.check(model)
         if self.samples:
             self._batches = context.calibration(self.samples, self.draw)
         before = model.masks.gone if model.masks is not None else {}

@@ -104,6 +104,11 @@ class PruneStructured(Transform):
     def _measures(self) -> tuple[str, ...]:
         return channels.MEASURES if self.channels else importance.MEASURES
 
+    def check(self, model: nn.Module) -> None:
+        """Raises :class:`ModelPressError` if a share cannot be reached (with the smallest that can)."""
+        if not self.channels and self.target != "latency_ms":
+            self._by_share(structure.encoder(model))
+
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Choose the shape; remove what goes before training.
 
@@ -123,20 +128,21 @@ class PruneStructured(Transform):
         return model
 
     def _shape(self, model: TextClassifier, context: Context) -> Shape:
-        full = structure.shape_of(model)
         if self.target == "latency_ms":
             from modelpress.pruning.latency import fit
 
             return fit(
                 model, context.latency, self.budget_ms, remove=self.remove, round_to=self.round_to, track=context.track
             )
+        return self._by_share(model)
+
+    def _by_share(self, model: TextClassifier) -> Shape:
         costs: dict[str, select.Cost] = {
             "parameters": partial(structure.parameters, model),
             "macs": lambda shape: select.macs(shape, TOKENS),
         }
-        return select.candidates(
-            full, remove=self.remove, round_to=self.round_to, share=1 - self.sparsity, cost=costs[self.target]
-        )
+        full, cost = structure.shape_of(model), costs[self.target]
+        return select.candidates(full, remove=self.remove, round_to=self.round_to, share=1 - self.sparsity, cost=cost)
 
     def _plan(self, model: TextClassifier, full: Shape, final: Shape) -> None:
         """The shapes on the way. Whole layers all go in the first step."""

@@ -96,12 +96,21 @@ class Quantize(Transform):
         self.folded: list[tuple[str, str]] = []
         self.quantizers: list[InputQuantizer] = []  # found once: step runs before every batch
 
-    def prepare(self, model: nn.Module, context: Context) -> nn.Module:
-        """Fold batch norms, calibrate, find layers that must stay float if there is a limit, make ranges trainable."""
+    def check(self, model: nn.Module) -> None:
+        """Fold batch norms and attach quantizers.
+
+        Raises:
+            ModelPressError: a name or pattern matches nothing, or too much of the network cannot be quantized.
+        """
         assert isinstance(model, Model)
         self.folded = batch_norm.fold(model)
         attach.attach(model, self.scope)
         self._check_coverage(model)
+
+    def prepare(self, model: nn.Module, context: Context) -> nn.Module:
+        """:meth:`check`, calibrate, find layers that must stay float if there is a limit, make ranges trainable."""
+        assert isinstance(model, Model)
+        self.check(model)
         batches = context.calibration(self.samples, self.draw)
         self.report = calibrate(model, batches, self.recipe, context.track)
         if self.max_metric_drop is not None:
