@@ -20,6 +20,22 @@ def test_formulas_by_hand() -> None:
     assert scores.movement(W, G).tolist() == [[-0.5, 2.0], [0.0, 2.0]]
 
 
+def test_lamp_by_its_definition_in_numpy() -> None:
+    weight = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    weight[0, 0] = 0.0
+    expected = [[w**2 / (weight[np.abs(weight) >= abs(w)] ** 2).sum() for w in row] for row in weight.astype(float)]
+    found = scores.lamp(torch.from_numpy(weight))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+    assert torch.equal(found.flatten().argsort(), scores.magnitude(torch.from_numpy(weight)).flatten().argsort())
+
+
+def test_lamp_knows_no_scale() -> None:
+    """Ranked by magnitude together, a layer of small weights would be emptied first."""
+    torch.testing.assert_close(scores.lamp(W), scores.lamp(0.01 * W))
+    assert scores.lamp(W).max() == 1
+    assert scores.lamp(torch.zeros(2, 2)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
 def test_movement_is_high_where_steps_lead_away_from_zero() -> None:
     """One step of gradient descent on (w - 3)^2 and on (w - 0)^2, from w = 1."""
     away, towards = torch.tensor(2 * (1.0 - 3.0)), torch.tensor(2 * (1.0 - 0.0))

@@ -86,7 +86,7 @@ def test_wrong_layers_are_refused_before_training() -> None:
         prepared(small.Convolutions, pattern="2:4")
 
 
-@pytest.mark.parametrize("importance", ["magnitude", "random", "taylor", "movement"])
+@pytest.mark.parametrize("importance", ["lamp", "magnitude", "random", "taylor", "movement"])
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_the_schedule_is_followed_and_nothing_comes_back(importance: str, scope: str) -> None:
     transform, model = prepared(
@@ -104,7 +104,7 @@ def test_the_schedule_is_followed_and_nothing_comes_back(importance: str, scope:
 
 
 def test_magnitude_takes_the_smallest_of_all() -> None:
-    transform, model = prepared(sparsity=0.6, schedule="one_shot", begin=0.0)
+    transform, model = prepared(sparsity=0.6, importance="magnitude", schedule="one_shot", begin=0.0)
     before = torch.cat([model.get_parameter(name).detach().flatten() for name in NAMES])
     transform.step(model, 0.0)
     after = torch.cat([model.get_parameter(name).detach().flatten() for name in NAMES])
@@ -112,8 +112,20 @@ def test_magnitude_takes_the_smallest_of_all() -> None:
     assert torch.equal(before[after != 0], after[after != 0])
 
 
+@pytest.mark.parametrize(("importance", "warned"), [("magnitude", True), ("lamp", False)])
+def test_a_layer_of_small_weights(importance: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """A layer made anew has small weights: by magnitude nothing of it would be left, and the network would be dead."""
+    transform, model = prepared(sparsity=0.7, importance=importance, schedule="one_shot", begin=0.0)
+    with torch.no_grad():
+        model.get_parameter(NAMES[-1]).mul_(1e-3)
+    transform.step(model, 0.0)
+    transform.finalize(model)
+    assert (zeros(model, NAMES[-1:]) == 1) == warned
+    assert (f"Nothing is left of {NAMES[-1].removesuffix('.weight')}" in caplog.text) == warned
+
+
 def test_importance_matters() -> None:
-    """Four ways of ranking, four sets of masks; the same way twice, the same set."""
+    """Five ways of ranking, five sets of masks; the same way twice, the same set."""
 
     def gone(importance: str) -> Tensor:
         transform, model = prepared(sparsity=0.5, importance=importance, end=0.5, updates=5)
@@ -121,8 +133,8 @@ def test_importance_matters() -> None:
         assert model.masks is not None
         return torch.cat([model.masks.gone[name].flatten() for name in NAMES])
 
-    found = {importance: gone(importance) for importance in ("magnitude", "random", "taylor", "movement")}
-    assert len({tuple(mask.tolist()) for mask in found.values()}) == 4
+    found = {importance: gone(importance) for importance in ("lamp", "magnitude", "random", "taylor", "movement")}
+    assert len({tuple(mask.tolist()) for mask in found.values()}) == 5
     assert all(torch.equal(gone(importance), mask) for importance, mask in found.items())
 
 

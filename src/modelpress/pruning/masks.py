@@ -6,6 +6,7 @@ A mask is a bool tensor of its weight's shape, true where the weight is gone.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from modelpress.errors import ModelPressError
 if TYPE_CHECKING:
     from modelpress.models.base import Model
 
+log = logging.getLogger(__name__)
 FILE = "pruning.json"  # beside the weights of a pruned model
 Pattern = tuple[int, int]  # (n, m): n of every m weights in a row stay
 
@@ -101,6 +103,18 @@ class Masks:
         """Share of the weights (those called ``names``, or all that are masked) that are gone."""
         masks = [self.gone[name] for name in (self.gone if names is None else names) if name in self.gone]
         return sum(int(mask.sum()) for mask in masks) / max(1, sum(mask.numel() for mask in masks))
+
+
+def warn_of_empty(masks: Masks) -> None:
+    """A layer without a single weight passes on nothing but its bias."""
+    empty = [name.removesuffix(".weight") for name, mask in masks.gone.items() if bool(mask.all())]
+    if empty:
+        log.warning(
+            "Nothing is left of %s%s. Compare weights across layers by transform.importance=lamp, or set "
+            "transform.scope=layer.",
+            ", ".join(empty[:5]),
+            " …" if len(empty) > 5 else "",
+        )
 
 
 def hold(model: Model) -> None:

@@ -12,12 +12,23 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from modelpress.models.base import Batch, Model
 
-NAMES = ("magnitude", "random", "taylor", "movement")
+NAMES = ("lamp", "magnitude", "random", "taylor", "movement")
 
 
 def magnitude(weight: Tensor) -> Tensor:
     """|w| (L1 of one weight)."""
     return weight.detach().abs()
+
+
+def lamp(weight: Tensor) -> Tensor:
+    """w² over the sum of the squares of all weights of the layer that are at least as large; in [0, 1].
+
+    Magnitude that compares across layers whatever their scale: ranked globally, no layer is emptied, because the
+    largest weight of each scores 1. "Layer-adaptive Sparsity for the Magnitude-based Pruning", arXiv:2010.07611.
+    """
+    squares, order = weight.detach().double().square().flatten().sort(descending=True, stable=True)
+    values = squares / squares.cumsum(0).clamp_min(torch.finfo(torch.float64).tiny)
+    return torch.empty_like(values).scatter_(0, order, values).float().view_as(weight)
 
 
 def random(weight: Tensor, name: str, seed: int) -> Tensor:

@@ -33,9 +33,9 @@ class Prune(Transform):
     Args:
         sparsity: share of the prunable weights that becomes zero; null with a ``pattern``, which implies it.
         scope: ``global`` ranks all weights together; ``layer`` takes the same share of every layer.
-        importance: ``magnitude`` (L1), ``random`` (the control), ``taylor`` (|w · gradient| on calibration items,
-            renewed with the masks) or ``movement`` (arXiv:2005.07683; summed over the training steps, so it needs some
-            first).
+        importance: ``lamp`` (magnitude within the layer, arXiv:2010.07611), ``magnitude`` (L1; ranked globally it may
+            empty a layer of small weights), ``random`` (the control), ``taylor`` (|w · gradient| on calibration items,
+            renewed with the masks) or ``movement`` (arXiv:2005.07683; summed over the steps, so it needs some first).
         pattern: ``"n:m"``: of every m weights in a row along the inputs only n stay, e.g. ``"2:4"``; null: any may go.
         schedule: ``cubic`` (arXiv:1710.01878), ``linear`` or ``one_shot``.
         begin: share of the training before pruning starts (warm-up).
@@ -59,7 +59,7 @@ class Prune(Transform):
         self,
         sparsity: float | None = 0.5,
         scope: str = "global",
-        importance: str = "magnitude",
+        importance: str = "lamp",
         pattern: str | None = None,
         schedule: str = "cubic",
         begin: float = 0.05,
@@ -172,7 +172,8 @@ class Prune(Transform):
         weights = {name: model.get_parameter(name) for name in self.names}
         if self.importance == "random":
             return {name: scores.random(weight, name, self.seed) for name, weight in weights.items()}
-        return {name: scores.magnitude(weight) for name, weight in weights.items()}
+        score = scores.lamp if self.importance == "lamp" else scores.magnitude
+        return {name: score(weight) for name, weight in weights.items()}
 
     def finalize(self, model: nn.Module) -> nn.Module:
         """Make the masks permanent; prune what training did not come to."""
@@ -187,6 +188,7 @@ class Prune(Transform):
             self._renew(model, self.sparsity)
         self._masks.apply(model)
         self._masks.details = self._details(model)
+        masks.warn_of_empty(self._masks)
         log.info("Pruned %.1f %% of %.1f M weights.", 100 * self._masks.sparsity(self.names), self._size(model) / 1e6)
         return model
 
