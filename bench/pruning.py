@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bench.contest import ABSENT, Contender, Contest, hold, number, points
 from bench.pressed import Arms, arms
+from bench.pruning_plot import STYLES, draw, point
 from modelpress.anatomy import described, sizes
 from modelpress.assemble import plan_size_mb
 from modelpress.engines.base import Plan
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     shown = [file for file in files if file.kind != DENSE]
     text = f"{table(contest, files)}\n\n{curves(contest, shown)}\n{notes(contest)}"
     (contest.session.trace.parent / "pruning.md").write_text(text, encoding="utf-8")
+    picture(contest, shown)
     print(text)
     print(f"in {contest.session.trace.parent}")
 
@@ -154,6 +156,19 @@ def curves(contest: Contest, files: Sequence[File]) -> str:
         if row is not None and row.latency_ms is not None and quality is not None:
             kinds[file.kind].append(f"{file.asked} → {quality[0]:.4f} @ {number(row.latency_ms.p50, 2)}")
     return "\n".join([*lines, *(_line([kind, "; ".join(found)]) for kind, found in kinds.items())])
+
+
+def picture(contest: Contest, files: Sequence[File], engine: str = "openvino") -> Path | None:
+    """``pruning.svg`` beside the table, for the engine that is the fastest here; ``None`` if nothing was measured."""
+    keys = [(file, key) for file in files for key in entries(file) if f"/{engine}/" in key]
+    found = [point(contest, file.kind, file.asked, key, SHAPE) for file, key in keys if file.kind in STYLES]
+    dense = twin_of(contest, engine)
+    row = contest.row(dense, SHAPE) if dense else None
+    if row is None or row.latency_ms is None or row.latency_ms.p50 is None:
+        return None
+    path = contest.session.trace.parent / "pruning.svg"
+    draw(path, [one for one in found if one is not None], row.latency_ms.p50, f"OpenVINO {row.precision}")
+    return path
 
 
 def notes(contest: Contest) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from bench import pruning, summary
 from bench.contest import Contender, Contest
 from bench.pruning import ANCHOR, DENSE, KINDS, File, curves, entries, notes, relevant, table, twin_of
+from bench.pruning_plot import STYLES, Point, draw, point, share_of
 from modelpress.benchmark.session import Measurement, Session, latency_of
 from modelpress.check import inspect
 from modelpress.config import compose
@@ -84,6 +86,24 @@ def test_curves_and_notes(contest: Contest, files: list[File]) -> None:
     said = notes(contest)
     assert "- unstructured 90%: no such engine" in said
     assert "- unstructured 90%: 0 layers use sparse weights. no AMX" in said
+
+
+def test_the_picture(contest: Contest, files: list[File], tmp_path: Path) -> None:
+    made = pruning.picture(contest, files[1:], "onnxruntime")
+    assert made is None or made.parent == contest.session.trace.parent
+    one = point(contest, "unstructured", "90%", "unstructured/90%/onnxruntime/fp32", "1x128")
+    assert one is not None
+    assert (one.share, one.drop[0], one.p50_ms) == (0.9, 12.5, pytest.approx(10 / 3))
+    assert point(contest, "unstructured", "90%", "unstructured/90%/openvino", "1x128") is None
+    for name in ("a.svg", "b.svg"):
+        draw(tmp_path / name, [one, Point("layers", "50%", 0.5, (1.0, 0.5, 1.5), 4.0)], 10.0, "ONNX Runtime")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert {"90%", "layers", "unstructured"} <= set(re.findall(r"<!-- (.*?) -->", (tmp_path / "a.svg").read_text()))
+
+
+def test_what_was_asked_as_a_share() -> None:
+    assert [share_of(asked) for asked in ("30%", "2:4", "1:8")] == [0.3, 0.5, 0.875]
+    assert {kind for kind in KINDS if kind != "packed"} == set(STYLES)
 
 
 def test_overrides_reach_only_the_runs_that_know_them() -> None:
