@@ -11,6 +11,7 @@ from bench.contest import Contest
 
 STYLES = {  # kind -> colour (told apart with any colour vision), marker
     "unstructured": ("#3b82c4", "o"),
+    "longer": ("#0b3d6e", "*"),
     "n:m": ("#c77700", "s"),
     "structured": ("#1f9d6b", "D"),
     "layers": ("#b0569b", "^"),

@@ -120,6 +120,9 @@ def test_weights_of_a_half_pruned_network_are_never_the_best(world: Path, tmp_pa
     ]
     assert len(scores) == 2
     assert scores[0] > scores[1] + 0.1
+    logged = [row["metrics"]["prune/sparsity"] for row in read(tmp_path / FILE) if "prune/sparsity" in row["metrics"]]
+    assert logged == sorted(logged)
+    assert (logged[0], logged[-1]) == (0.0, 0.98)
     assert metrics(tmp_path)["validation"]["accuracy"] == scores[1]
     assert zeros(load(tmp_path / "model"), names(tmp_path)) == pytest.approx(0.98, abs=1e-3)
     assert [found for progress, found in Late.seen if progress < 0.5] == [0.0] * 5

@@ -31,10 +31,10 @@ class Extras:
 
 
 def panel_of(name: str) -> str:
-    """Which panel a logged metric belongs to: ``rate``, ``validation``, ``total``, ``part`` or ``other``.
+    """The panel of a logged metric: ``rate``, ``validation``, ``total``, ``part``, ``reshaping`` or ``other``.
 
-    >>> [panel_of(name) for name in ("lr-AdamW", "val/accuracy", "train/loss", "train/loss/soft", "train/soft")]
-    ['rate', 'validation', 'total', 'part', 'part']
+    >>> [panel_of(name) for name in ("lr-AdamW", "val/accuracy", "train/loss", "train/loss/soft", "sparsity")]
+    ['rate', 'validation', 'total', 'part', 'reshaping']
     """
     lowered = name.lower()
     words = lowered.replace("-", "/").replace("_", "/").split("/")
@@ -44,6 +44,8 @@ def panel_of(name: str) -> str:
         return "validation"
     if lowered in ("loss", "train/loss", "train_loss", "train/loss/total", "train/loss_total", "train/total"):
         return "total"
+    if words[0] in ("sparsity", "removed"):
+        return "reshaping"
     return "part" if words[0] in ("train", "loss") else "other"
 
 

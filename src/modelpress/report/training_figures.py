@@ -15,8 +15,9 @@ TITLES = {"total": "training loss", "validation": "validation", "rate": "learnin
 
 
 def curves(stages: Sequence[Curve]) -> list[Figure]:
-    """Total loss, one figure per validation metric, and the learning rate; one line per stage."""
-    names = dict.fromkeys(name for curve in stages for name in curve.steps if panel_of(name) == "validation")
+    """Total loss, each validation metric, each share of the reshaping, the learning rate; one line per stage."""
+    shown = ("validation", "reshaping")
+    names = dict.fromkeys(name for curve in stages for name in curve.steps if panel_of(name) in shown)
     figures = [_panel(stages, TITLES["total"], lambda name: panel_of(name) == "total")]
     figures += [_panel(stages, name, name.__eq__) for name in names]
     rate = _panel(stages, TITLES["rate"], lambda name: panel_of(name) == "rate")

@@ -63,7 +63,7 @@ class Prune(Transform):
         pattern: str | None = None,
         schedule: str = "cubic",
         begin: float = 0.05,
-        end: float = 0.6,
+        end: float = 0.5,
         updates: int = 20,
         embeddings: bool = False,
         exclude: Sequence[str] = (),
@@ -213,6 +213,10 @@ class Prune(Transform):
 
     def _size(self, model: nn.Module) -> int:
         return sum(model.get_parameter(name).numel() for name in self.names)
+
+    def progress(self) -> Mapping[str, float]:
+        """Share of the prunable weights that is zero by now."""
+        return {"sparsity": self.level}
 
     def state(self) -> Mapping[str, Any]:
         """How far pruning is: the masks, what scores were summed up so far, and the early weights."""

@@ -215,6 +215,10 @@ class PruneStructured(Transform):
             self.step(model, 1.0)
         return model.eval()
 
+    def progress(self) -> Mapping[str, float]:
+        """Share of the steps of removal that are done."""
+        return {"removed": self.done / len(self.shapes)} if len(self.shapes) > 1 else {}
+
     def state(self) -> Mapping[str, Any]:
         """How far pruning is, and the shape that the checkpoint's weights have."""
         shapes = [shape.record() for shape in self.shapes]
