@@ -32,16 +32,25 @@ def samples(technique: str) -> list[str]:
 @pytest.mark.parametrize(
     ("technique", "extra", "message"),
     [
-        ("distill,prune_structured", f"{STRUCTURED}.sparsity=0.99", r"cannot leave 1\.0 %.*smallest that can be"),
+        (
+            "distill,prune_structured",
+            f"{STRUCTURED}.sparsity=0.99",
+            r"prune_structured: Removing heads, neu.*1\.0 %.*smallest",
+        ),
         ("distill,prune_structured", f"{STRUCTURED}.round_to=64", r"can be reached is 100.0 %"),
-        ("distill,prune", f"{PRUNE}.exclude=[nowhere]", "nowhere"),
+        (
+            "distill,prune",
+            f"{PRUNE}.exclude=[querry]",
+            r"technique\.prune\.transform\.exclude: .* '\*\.query\*'",
+        ),
         ("distill,prune", f"{PRUNE}.pattern='3:7'", "3:7"),
         ("distill,ptq", "technique.ptq.transform.exclude=[nowhere]", "nowhere"),
         ("distill,ptq", "technique.ptq.transform.samples=5000", r"Set it to 1 … \d+"),
     ],
 )
 def test_said_before_anything_trains(world: Path, technique: str, extra: str, message: str) -> None:
-    more = [f"{PRUNE}.sparsity=null"] if "pattern" in extra else samples(technique) if "samples" not in extra else []
+    more = ["control=true"] if "sparsity" in extra else []  # the arm of equal latency asks for nothing
+    more += [f"{PRUNE}.sparsity=null"] if "pattern" in extra else samples(technique) if "samples" not in extra else []
     with pytest.raises(ModelPressError, match=message):
         execute(job(world, technique, extra, *more))
     assert not list((world / "store" / "entries").glob("*")), "the parent was trained first"

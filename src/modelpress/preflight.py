@@ -28,13 +28,23 @@ def preflight(job: Job, stages: Iterable[Stage]) -> None:
         _enough_samples(job, stage, getattr(transform, "samples", 0))
         network = untrained(job, stage) if _looks(transform) else None
         if network is not None:
-            transform.check(network)
+            _check(stage, transform, network)
 
 
 def parts(stage: Stage) -> dict[str, Any]:
     """The stage's transform and objective as objects."""
     spec = stage.spec or {}
     return {part: build(spec[part], f"technique.{stage.name}.{part}") for part in spec.keys() & PARTS}
+
+
+def _check(stage: Stage, transform: Transform, network: Model) -> None:
+    try:
+        transform.check(network)
+    except ModelPressError as error:
+        address = f"technique.{stage.name}"
+        raise ModelPressError(
+            f"{address}.{error}" if str(error).startswith("transform.") else f"{address}: {error}"
+        ) from error
 
 
 def _enough_samples(job: Job, stage: Stage, wanted: int) -> None:

@@ -22,7 +22,10 @@ def test_every_known_layer_but_the_head_and_the_tables() -> None:
 def test_layers_are_excluded_by_name_or_pattern() -> None:
     model = small.model()
     assert targets(model, exclude=["network.q", "*.o*"]) == ["network.k.weight", "network.v.weight"]
-    with pytest.raises(ModelPressError, match="transform.exclude: 'network.qq' matches no layer. Layers: network.q"):
+    with pytest.raises(
+        ModelPressError,
+        match=r"transform.exclude: 'network.qq' matches no layer. Did you mean '\*.q\*'\? Layers: network.q",
+    ):
         targets(model, exclude=["network.qq"])
     with pytest.raises(ModelPressError, match="Small has no layer left to prune"):
         targets(model, exclude=["network.*"])

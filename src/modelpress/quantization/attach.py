@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 import torch
@@ -101,7 +102,16 @@ def check_patterns(patterns: Sequence[str], layers: Sequence[str]) -> None:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in layers):
             some = ", ".join(layers[:6])
-            raise ModelPressError(f"transform.exclude: {pattern!r} matches no layer. Layers: {some}, … ({len(layers)})")
+            raise ModelPressError(
+                f"transform.exclude: {pattern!r} matches no layer.{_near(pattern, layers)} Layers: {some}, … "
+                f"({len(layers)})"
+            )
+
+
+def _near(pattern: str, layers: Sequence[str]) -> str:
+    words = dict.fromkeys(word for name in layers for word in name.split("."))
+    near = get_close_matches(pattern.strip("*.").rpartition(".")[2], words, n=1)
+    return f" Did you mean '*.{near[0]}*'?" if near else ""
 
 
 @torch.no_grad()
