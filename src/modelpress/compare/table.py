@@ -60,7 +60,8 @@ def columns(comparison: Comparison) -> list[Column]:
         Column("peak_memory_mb", "RAM MB", 10),
     ]
     asked = [column for column in asked if column.key not in {entry.key for entry in fixed}]
-    seeds = [Column("n", "seeds", 1)] if any(len(line.runs) > 1 for line in comparison.lines) else []
+    grouped = any(len(line.runs) > 1 for line in comparison.lines)
+    seeds = [Column("n", "seeds", 1)] if grouped else [Column("seed", "seed", 1)] if comparison.varies("seed") else []
     front = [Column("front", "", 0, right=False)] if comparison.fronted else []
     role = [
         Column("role", "role", 4, right=False),
@@ -144,18 +145,18 @@ def _dataset(scene: Scene, scenes: Sequence[Scene]) -> str:
     return f"{name} ({fingerprint})" if len(twins) > 1 else name
 
 
-def notes(comparison: Comparison) -> list[str]:
-    """What stands behind the table, in sentences."""
+def notes(comparison: Comparison, most: int = MOST_LISTED) -> list[str]:
+    """What stands behind the table, in sentences; at most so many runs without a report are spelled out."""
     lines = [line for line in comparison.lines if line.rows]
     found = [*comparison.remarks]
     if comparison.fronted and lines:
         found.append(
-            f"★ Pareto front of {comparison.y} against {comparison.x}, among lines of the same data and shape."
+            f"★ Pareto front of {comparison.y} against {comparison.x}, within one data set, machine and shape."
         )
     if any(line.spreads for line in lines):
         found.append("± is the sample standard deviation over seeds.")
     found += _warnings(lines)
-    return found + _unfinished(comparison.lines)
+    return found + _unfinished(comparison.lines, most)
 
 
 def _warnings(lines: Sequence[Line]) -> list[str]:
@@ -172,11 +173,11 @@ def _warnings(lines: Sequence[Line]) -> list[str]:
     return found
 
 
-def _unfinished(lines: Sequence[Line]) -> list[str]:
+def _unfinished(lines: Sequence[Line], most: int) -> list[str]:
     runs = {run.folder: run for line in lines for run in line.runs if run.status != "done"}
     listed = [f"{run.status}: {folder}: {_first(run.reason)}" for folder, run in runs.items()]
-    more = len(listed) - MOST_LISTED
-    return listed[:MOST_LISTED] + ([f"… and {more} more: `modelpress runs` lists all."] if more > 0 else [])
+    more = len(listed) - most
+    return listed[:most] + ([f"… and {more} more: `modelpress runs` lists all."] if more > 0 else [])
 
 
 def _first(reason: str) -> str:

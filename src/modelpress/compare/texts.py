@@ -65,7 +65,7 @@ def cell(line: Line, key: str) -> str:
     value = line.values.get(key)
     if value is None:
         return "" if key.partition(".")[0] in ("technique", "finetune") and line.role == "baseline" else NULL
-    if key in line.spreads:
+    if line.spreads.get(key):
         return _with_spread(key, value, line.spreads[key])
     if len(line.rows) == 1 and (text := _exact(line, key)):
         return text
@@ -122,8 +122,6 @@ def _with_spread(key: str, value: Value, spread: float) -> str:
     """``82.7 ±0.3``: two digits of a spread that starts with 1 or 2, otherwise one."""
     number = as_number(value) or 0.0
     scale = 100.0 if matches(key, PER_CENT) else 1.0
-    if spread == 0:
-        return f"{_plain(key, value)} ±0"
     places = decimals(scale * spread, most=4)
     return f"{fixed(scale * number, places)} ±{fixed(scale * spread, places)}"
 
