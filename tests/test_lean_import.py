@@ -34,6 +34,7 @@ LEAN = (
     "check.py",
     "cli.py",
     "cli_run.py",
+    "compare",
     "config.py",
     "data/base.py",
     "data/reviews.py",

@@ -33,7 +33,7 @@ COMMANDS = {
     "predict": Command("modelpress.deploy", "use a deployed engine: predict outputs/latest 'a charming film'"),
     "show": Command("modelpress.report.show", "a finished run's report in the terminal"),
     "compare": Command("modelpress.compare.command", "many runs in one table, one Pareto chart, one HTML page"),
-    "runs": Command("modelpress.compare.runs", "every run: finished, running or failed, with its verdict or its reason"),
+    "runs": Command("modelpress.compare.runs", "every run: finished, running or failed, with its verdict or reason"),
     "why": Command("modelpress.compare.why", "what differs between two runs: settings, data, versions, machine, code"),
     "sensitivity": Command("modelpress.sensitivity_cli", "what each layer of a run's INT8 network costs"),
     "bench": Command("modelpress.benchmark.file", "measure any ONNX file with the method of the reports"),

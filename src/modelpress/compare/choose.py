@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from modelpress.compare.run import Run
+from modelpress.report.names import PRIMARY_SHAPE
 from modelpress.report.record import Report, Row
-from modelpress.report.summary import PRIMARY_SHAPE
 
 Wanted = Callable[[Row], bool]
 Pick = tuple[Run, Row]

@@ -92,10 +92,10 @@ def columns(comparison: Comparison) -> list[Column]:
     asked = [Column(key, title_of(key, comparison.metric), 1) for key in (comparison.y, comparison.x)]
     own = {column.key for column in figures}
     words = [Column(key, key, 1, right=False) for key in ("role", "model", "engine", "precision", "shape")]
-    end = [Column("outcome", "verdict", 1, right=False), Column("n", "seeds", 1)]
+    seeds = [Column("n", "seeds", 1)]
     data = [Column("dataset", "dataset", 1, right=False)] if comparison.varies("dataset") else []
-    front = [Column("front", "★", 1, right=False)]
-    return [*front, *data, *words, *swept, *(column for column in asked if column.key not in own), *figures, *end]
+    front = [Column("front", "★", 1, right=False), Column("outcome", "verdict", 1, right=False)]
+    return [*front, *data, *words, *swept, *(column for column in asked if column.key not in own), *figures, *seeds]
 
 
 def _table(comparison: Comparison, folder: Path) -> str:

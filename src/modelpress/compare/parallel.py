@@ -38,9 +38,9 @@ def parallel(comparison: Comparison, scene: Scene) -> Figure | None:
     layout["xaxis"] |= {"tickvals": list(range(len(keys))), "ticktext": [escape(title) for title in titles]}
     layout["xaxis"] |= {"range": [-0.1, len(keys) - 0.6], "showgrid": True, "side": "top"}
     layout["yaxis"] |= {"visible": False, "range": [-0.06, 1.06]}
+    beside = {"xanchor": "left", "xshift": 5, "yshift": 8, "showarrow": False}
     layout["annotations"] = [
-        {"x": index, "y": height, "text": escape(_tick(comparison, key, value)), "xanchor": "left", "xshift": 5}
-        | {"showarrow": False}
+        beside | {"x": index, "y": height, "text": escape(_tick(comparison, key, value))}
         for index, (key, axis) in enumerate(zip(keys, axes, strict=True))
         for height, value in axis[1]
     ]
