@@ -34,6 +34,7 @@ LEAN = (
     "check.py",
     "cli.py",
     "cli_run.py",
+    "code_version.py",
     "compare",
     "config.py",
     "data/base.py",

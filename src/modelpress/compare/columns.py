@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
+from functools import cache
 
 from modelpress.compare.overrides import Value
 from modelpress.compare.run import Run
@@ -36,7 +37,8 @@ LOWER = (
 PER_CENT = ("metric", "metrics.", "agreement", "sparsity", "metric_drop.")
 
 
-def row_columns() -> list[str]:
+@cache
+def row_columns() -> tuple[str, ...]:
     """Names of what a row holds, nested ones with a dot: ``latency_ms.p50``."""
     names: list[str] = []
     for entry in fields(Row):
@@ -44,7 +46,7 @@ def row_columns() -> list[str]:
             names += [f"{entry.name}.{part.name}" for part in fields(NESTED[entry.name])]
         elif entry.name not in ("id", "metrics", "details"):
             names.append(entry.name)
-    return names
+    return tuple(names)
 
 
 def row_values(row: Row) -> dict[str, Value]:

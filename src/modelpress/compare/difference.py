@@ -100,7 +100,7 @@ def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> Section:
 
 
 def _measuring(report: Report) -> dict[str, Value]:
-    inputs = next(iter(_entries(report, "measurement").values()), {})
+    inputs: Mapping[str, Any] = next(iter(_entries(report, "measurement").values()), {})
     found = {key: inputs.get(key) for key in ("benchmark", "hardware") if key in inputs}
     return dict(flat("", found))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -163,7 +164,12 @@ def _status(run: Run, row: Row) -> str:
 
 def _spread(entries: Sequence[Value]) -> float | None:
     numbers = [number for entry in entries if (number := as_number(entry)) is not None]
-    return statistics.stdev(numbers) if len(numbers) > 1 and len(numbers) == len(entries) else None
+    if len(numbers) < 2 or len(numbers) < len(entries):
+        return None
+    if len(set(numbers)) == 1:  # exactly none, whatever rounding says
+        return 0.0
+    mean = statistics.fmean(numbers)
+    return math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1))
 
 
 def _together(key: str, entries: Sequence[Value]) -> Value:

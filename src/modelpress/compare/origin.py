@@ -35,7 +35,9 @@ def origin(report: Report) -> Origin:
     """Read the lineage; what an older or foreign report lacks stays empty."""
     entries = [entry for entry in report.lineage if isinstance(entry.get("inputs"), Mapping)]
     stages = {_slug(entry): entry["inputs"] for entry in entries if entry.get("kind") == "stage"}
-    measurement = next((entry["inputs"] for entry in entries if entry.get("kind") == "measurement"), {})
+    measurement: Mapping[str, Any] = next(
+        (entry["inputs"] for entry in entries if entry.get("kind") == "measurement"), {}
+    )
     recipes = {slug: _digest(_recipe(inputs)) for slug, inputs in stages.items()}
     beside = {row.id.rsplit("/", 3)[0] for row in report.rows if row.role == "control"}
     own = {slug: recipe for slug, recipe in recipes.items() if slug not in beside}

@@ -17,7 +17,7 @@ def overrides(command: str) -> dict[str, Value]:
     {'technique': 'distill', 'model.x': True, 'engine': '[openvino]'}
     """
     try:
-        words = shlex.split(command)
+        words = shlex.split(command) if any(sign in command for sign in "'\"\\#") else command.split()
     except ValueError:  # a quote that never closes: nobody typed this command
         return {}
     pairs = [word.partition("=") for word in words if "=" in word and not word.startswith("-")]

@@ -124,7 +124,7 @@ def _link(run: Run, folder: Path, position: int) -> str:
     """To the run's report; to its folder where there is none. Further seeds of a line by their seed only."""
     page = run.folder / "report.html"
     target = page if page.is_file() else run.folder
-    href = quote(os.path.relpath(target, folder or Path()))
+    href = quote(os.path.relpath(str(target), str(folder) or "."))
     text = "/".join(run.folder.parts[-2:]) if position == 0 else f"seed {run.seed}"
     return f'<a href="{escape(href)}" title="{escape(run.reason or run.command)}">{escape(text)}</a>'
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelpress.compare.columns import PER_CENT, matches
@@ -59,9 +60,8 @@ def title_of(key: str, metric: str = "metric") -> str:
 
 def cell(line: Line, key: str) -> str:
     """A value as a reader sees it; a dash where there is none."""
-    special = {"row": row_text, "n": seeds_text, "outcome": outcome, "front": lambda at: "★" if at.front else ""}
-    if key in special:
-        return special[key](line)
+    if key in OF_LINES:
+        return OF_LINES[key](line)
     value = line.values.get(key)
     if value is None:
         return "" if key.partition(".")[0] in ("technique", "finetune") and line.role == "baseline" else NULL
@@ -138,6 +138,17 @@ def _plain(key: str, value: Value) -> str:
     return significant(number) if measured else spelled(number)
 
 
+def front_mark(line: Line) -> str:
+    """A star on the Pareto front."""
+    return "★" if line.front else ""
+
+
+OF_LINES: dict[str, Callable[[Line], str]] = {
+    "front": front_mark,
+    "row": row_text,
+    "n": seeds_text,
+    "outcome": outcome,
+}
 MEASURED = frozenset(
     {"latency_ms", "size_mb", "peak_memory_mb", "peak_device_memory_mb", "cold_start_ms", "preprocess_ms", "params_m"}
     | {"macs_g", "throughput_per_s", "energy_j_per_sample", "speedup", "speedup_best", "parity_max_abs", "seconds"}

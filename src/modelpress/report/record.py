@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +192,13 @@ def _row(entry: Mapping[str, Any]) -> Row:
 
 
 def _known(cls: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
-    names = {entry.name for entry in fields(cls)}
+    names = _names(cls)
     return {name: value for name, value in content.items() if name in names}
+
+
+@cache
+def _names(cls: type[Any]) -> frozenset[str]:
+    return frozenset(entry.name for entry in fields(cls))
 
 
 def _numbers(name: str, value: object) -> Iterator[tuple[str, float]]:
