@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +135,9 @@ class Report:
         temporary.replace(path)
 
 
+FIELDS = {cls: frozenset(entry.name for entry in fields(cls)) for cls in (Interval, Ratio, Latency, Row, Report)}
+
+
 def validate(row: Row) -> None:
     """Raise :class:`ModelPressError` if a closed list is left."""
     where = f"Row {row.id!r}: "
@@ -192,13 +194,8 @@ def _row(entry: Mapping[str, Any]) -> Row:
 
 
 def _known(cls: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
-    names = _names(cls)
+    names = FIELDS[cls]
     return {name: value for name, value in content.items() if name in names}
-
-
-@cache
-def _names(cls: type[Any]) -> frozenset[str]:
-    return frozenset(entry.name for entry in fields(cls))
 
 
 def _numbers(name: str, value: object) -> Iterator[tuple[str, float]]:
