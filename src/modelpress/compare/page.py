@@ -62,7 +62,7 @@ def _charts(comparison: Comparison, book: html.Figures) -> str:
     rest = paragraph(f"{more} further data sets or shapes have no chart." if more > 0 else "")
     found = _section("Pareto", paragraph(BARS, "soft") + _grid(pareto) + rest) if pareto else ""
     hint = paragraph(
-        "One line per candidate; its colour is the fifth of the vertical value it belongs to. Few values are spaced evenly.",
+        "One line per candidate; its colour is the fifth of the vertical value it belongs to.",
         "soft",
     )
     return found + (_section("What was swept", hint + _grid(swept)) if swept else "")
