@@ -7,6 +7,7 @@ import importlib
 
 PARTS = {
     "startup": "how long --help, --cfg job and a typo take",
+    "compare": "modelpress compare over 1,000 reports: time to the table, size of the page",
     "training": "a distillation step against a bare PyTorch loop, and an epoch against the loop that rivals ship",
     "benchmark_app": "our p50 against OpenVINO's own benchmark_app on the same file",
     "accuracy": "teacher, student and control over three seeds on reviews",

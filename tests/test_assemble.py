@@ -110,7 +110,7 @@ def test_lineage_and_seconds_name_every_part(pressing: Pressing) -> None:
     ]
     assert set(report.seconds) == {"total", *names}
     assert report.seconds["total"] >= 0
-    assert {"before", "after", "report"} == set(report.environment)
+    assert {"before", "after", "report", "code"} == set(report.environment)
 
 
 def test_curves_are_those_of_all_stages(pressing: Pressing) -> None:

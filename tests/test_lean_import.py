@@ -34,6 +34,8 @@ LEAN = (
     "check.py",
     "cli.py",
     "cli_run.py",
+    "code_version.py",
+    "compare",
     "config.py",
     "data/base.py",
     "data/reviews.py",

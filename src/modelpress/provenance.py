@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from modelpress.benchmark.machine import machine
+from modelpress.code_version import code_version
 from modelpress.store import Entry
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ def lineage(pressing: Pressing) -> list[Entry]:
 
 
 def environment(pressing: Pressing) -> dict[str, Any]:
-    """The machine before and after the measurement, and now."""
+    """The machine before and after the measurement, and now; and which code wrote the report."""
     session = pressing.session
-    return {"before": session.machine_before, "after": session.machine_after, "report": machine()}
+    machines = {"before": session.machine_before, "after": session.machine_after, "report": machine()}
+    return {**machines, "code": code_version()}
 
 
 def seconds(pressing: Pressing) -> dict[str, float]:

@@ -57,8 +57,8 @@ class Figures:
         return f"<figure><figcaption>{escape(caption)}</figcaption>{box}</figure>"
 
 
-def page(title: str, body: str, content: Mapping[str, Figure]) -> str:
-    """A whole page around ``body`` (HTML), with the figures that have a place in it."""
+def page(title: str, body: str, content: Mapping[str, Figure], *, style: str = "", script: str = "") -> str:
+    """A whole page around ``body`` (HTML), with the figures placed in it; ``style`` and ``script`` are added."""
     from plotly.offline import get_plotlyjs
 
     data = json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -66,10 +66,11 @@ def page(title: str, body: str, content: Mapping[str, Figure]) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{_asset("page.css")}</style></head>\n'
+        f'<title>{escape(title)}</title><link rel="icon" href="data:,">'
+        f"<style>{_asset('page.css')}{style}</style></head>\n"
         f"<body><main>{body}</main>\n"
         f'<script type="application/json" id="figures">{data}</script>\n'
-        f"<script>{get_plotlyjs()}</script>\n<script>{_asset('page.js')}</script></body></html>\n"
+        f"<script>{get_plotlyjs()}</script>\n<script>{_asset('page.js')}{script}</script></body></html>\n"
     )
 
 

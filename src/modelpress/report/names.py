@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelpress.report.record import Row
 
+PRIMARY_SHAPE = "1x128"  # what a verdict rests on, if it was measured
 ENGINE_TITLES = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",

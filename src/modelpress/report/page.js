@@ -28,6 +28,7 @@
     for (const [id, figure] of Object.entries(figures)) {
       Plotly.react(id, figure.data, themed(figure.layout, width, light), config);
     }
+    document.dispatchEvent(new Event("figures-drawn"));
   }
 
   function copy(button) {

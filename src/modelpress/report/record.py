@@ -135,6 +135,9 @@ class Report:
         temporary.replace(path)
 
 
+FIELDS = {cls: frozenset(entry.name for entry in fields(cls)) for cls in (Interval, Ratio, Latency, Row, Report)}
+
+
 def validate(row: Row) -> None:
     """Raise :class:`ModelPressError` if a closed list is left."""
     where = f"Row {row.id!r}: "
@@ -191,7 +194,7 @@ def _row(entry: Mapping[str, Any]) -> Row:
 
 
 def _known(cls: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
-    names = {entry.name for entry in fields(cls)}
+    names = FIELDS[cls]
     return {name: value for name, value in content.items() if name in names}
 
 

@@ -20,10 +20,8 @@ from modelpress.report.evidence import (
     metric_anchor,
     p50_ms,
 )
-from modelpress.report.names import VERDICT_TITLES, engine_title, row_title
+from modelpress.report.names import PRIMARY_SHAPE, VERDICT_TITLES, engine_title, row_title
 from modelpress.report.numbers import half_width, plural, ratio_text, share_text, significant
-
-PRIMARY_SHAPE = "1x128"
 
 
 def overall(
