@@ -18,6 +18,7 @@ PARTS = {
     "quantization_seeds": "PTQ (3 seeds x 5 draws, and without its parts) and QAT (3 seeds): drop and agreement",
     "quantization_cost": "seconds of PTQ, and a QAT step against a plain one",
     "pruning": "metric against sparsity and against measured latency: unstructured, n:m, structured, layers",
+    "sweep": "8 temperatures in one sweep against 8 fresh runs, a job's start, Ray against one process",
     "summary": "every variant of MiniLM in one session: size, speed-up, metric drop",
 }
 

@@ -217,7 +217,7 @@ def test_help_names_the_groups_and_who_asked(capsys: pytest.CaptureFixture[str])
     assert main(["--help"], program="modelpress run") == 0
     text = capsys.readouterr().out
     assert "modelpress run -m technique.distill.objective.temperature=1,2,4" in text
-    for line in ("trainer: default, tiny", "logger: csv, none, wandb", "sweep: none, temperature"):
+    for line in ("trainer: default, tiny", "logger: csv, none, wandb", "sweep: budget, none, pareto, temperature"):
         assert line in text
 
 

@@ -25,6 +25,9 @@ HEAVY = (
     "openvino",
     "wandb",
     "plotly",
+    "optuna",
+    "ray",
+    "submitit",
 )
 # Files (or whole folders) that must stay lean. A name that does not exist is a mistake here, not a pass.
 LEAN = (
@@ -68,6 +71,7 @@ LEAN = (
     "status.py",
     "store.py",
     "store_cli.py",
+    "sweep",
 )
 
 

@@ -39,6 +39,7 @@ def explain(error: BaseException, arguments: Sequence[str], folder: Path | None 
 
     ``folder`` is where the run was to write, if that is known already.
     """
+    error = _own_cause(error)
     if isinstance(error, OSError) and not isinstance(error, MissingConfigException):
         return _explain_disk(error, folder)
     if not isinstance(error, CompactHydraException):
@@ -47,6 +48,14 @@ def explain(error: BaseException, arguments: Sequence[str], folder: Path | None 
     faults = _all_faults(error, overrides, config_dir)
     numbers = [f"{i}. " for i in range(1, len(faults) + 1)] if len(faults) > 1 else [""]
     return "\n".join([*(number + fault for number, fault in zip(numbers, faults, strict=True)), MORE])
+
+
+def _own_cause(error: BaseException) -> BaseException:
+    """Our own error where Hydra has wrapped one (of a launcher or a sweeper), else the error itself."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ModelPressError):
+        cause = cause.__cause__
+    return cause or error
 
 
 def _explain_disk(error: OSError, folder: Path | None) -> str:

@@ -1,25 +1,28 @@
 """The wrapper around ``hydra.main`` used by run.py and ``modelpress run``: every failure ends in a short message.
 
-Each job leaves a ``status.json`` in its folder. A failing job does not end a sweep: the others go on, and the summary
-at the end names it. Tracebacks of bugs go to the run folder's ``error.txt``; ``HYDRA_FULL_ERROR=1`` shows them all.
+Each job leaves a ``status.json`` in its folder. A failing job does not end a sweep: the others go on, and the table
+at the end names it; the same command continues in the same folder (``modelpress.sweep``). Tracebacks of bugs go to the
+run folder's ``error.txt``; ``HYDRA_FULL_ERROR=1`` shows them all.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 
 from modelpress.config import CONFIG_NAME, conf_dir, register
 from modelpress.errors import ModelPressError
-from modelpress.status import BUG_FILE, Status, failures
+from modelpress.status import BUG_FILE, Status
+from modelpress.sweep import folder as sweep_folder
+from modelpress.sweep import member, space, summary
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 log = logging.getLogger(__name__)
@@ -51,6 +54,9 @@ class RunFolder(Callback):
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         """A sweep."""
         _Launch.folder, _Launch.is_sweep = Path(str(config.hydra.sweep.dir)), True
+        command = member.spelled(_Launch.program, sys.argv[1:])
+        with suppress(OSError, HydraException):  # Hydra itself meets them next, and is heard
+            sweep_folder.begin(_Launch.folder, sys.argv[1:], command, space.swept(config))
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python run.py", prefix: Sequence[str] = ()) -> int:
@@ -61,9 +67,14 @@ def main(argv: Sequence[str] | None = None, program: str = "python run.py", pref
     arguments = list(sys.argv[1:] if argv is None else argv)
     full_error = os.environ.get(FULL_ERROR) == "1"
     logging.raiseExceptions = full_error  # a full disk must not print one traceback per log line
-    _Launch.begin(program, prefix)
+    caller = member.Member.of_process()
+    _Launch.begin(caller.program if caller else program, prefix)
     try:
-        with _arguments(arguments), _environment({FULL_ERROR: "1"}):  # so that Hydra raises instead of printing
+        with (
+            sweep_folder.continued(arguments) as given,
+            _arguments(given),
+            _environment({FULL_ERROR: "1"}),  # so that Hydra raises instead of printing
+        ):
             _hydra()
     except SystemExit as stop:
         return _stopped(arguments) if _Launch.interrupted else stop.code if isinstance(stop.code, int) else 1
@@ -76,6 +87,11 @@ def main(argv: Sequence[str] | None = None, program: str = "python run.py", pref
     return _summary()
 
 
+def program() -> str:
+    """How messages spell this command."""
+    return _Launch.program
+
+
 def _hydra() -> None:
     import hydra
     from omegaconf import OmegaConf
@@ -86,22 +102,31 @@ def _hydra() -> None:
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(job)()
 
 
-def job(cfg: Any) -> float:
-    """Hydra's task function: check, run the pipeline, record how it ended. Returns the score, NaN after a failure."""
+def job(cfg: Any) -> member.Score:
+    """Hydra's task function: check, run the pipeline, record how it ended. Returns the score, NaN after a failure.
+
+    The score is the best candidate's task metric; in a search, what ``hydra.sweeper.objectives`` names instead.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     state = HydraConfig.get()
     folder = Path(state.runtime.output_dir)
-    own = _own_arguments(state)
-    command = f"{_Launch.program} {shlex.join(own)}".strip()
-    status = Status(folder, command)
+    sweep = member.Member.of(state, _Launch.program)
+    own = member.own_arguments(state, sweep)
+    command = member.spelled(_Launch.program, own)
+    objectives = member.objectives_of(state) if sweep else []
+    if sweep and (before := member.finished(folder, cfg, objectives)) is not None:
+        log.info("Finished before: %s", folder)
+        return before
+    status = Status(folder, command, sweep.facts(state.overrides.task) if sweep else None)
     try:
         # Lightning starts the other ranks of a distributed job with sys.argv; a job of a sweep is only one of its runs.
         with (
             _arguments([*_Launch.prefix, *own]),
             _environment({FULL_ERROR: None} if not logging.raiseExceptions else {}),
         ):
-            score = _checked_run(cfg, list(state.overrides.task), folder, command)
+            metric = _checked_run(cfg, state, folder, command, status if sweep else None)
+        score = member.score(folder, metric, objectives)
     except (KeyboardInterrupt, SystemExit) as stop:
         # Lightning turns Ctrl-C into SystemExit.
         _Launch.interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)
@@ -109,22 +134,25 @@ def job(cfg: Any) -> float:
         status.failed(f"stopped {by}; the same command continues")
         raise
     except Exception as error:
-        return _failed(status, folder, error)
-    status.done(score)
+        _failed(status, folder, error)
+        return member.nothing(objectives)
+    status.done(metric)
     return score
 
 
-def _checked_run(cfg: Any, overrides: Sequence[str], folder: Path, command: str) -> float:
+def _checked_run(cfg: Any, state: Any, folder: Path, command: str, status: Status | None) -> float:
     from modelpress.check import check
 
-    check(cfg, overrides)
+    check(cfg, list(state.overrides.task))
+    if status is not None:
+        status.note(identity=member.identity(cfg))
     from modelpress import pipeline
 
     score = pipeline.run(cfg, folder=folder, command=command)
     return float("nan") if score is None else float(score)
 
 
-def _failed(status: Status, folder: Path, error: Exception) -> float:
+def _failed(status: Status, folder: Path, error: Exception) -> None:
     from modelpress.explain import describe
 
     reason = describe(error)
@@ -134,46 +162,22 @@ def _failed(status: Status, folder: Path, error: Exception) -> float:
         log.error("", exc_info=error)
     elif _Launch.is_sweep:
         log.error("failed: %s", reason)
-    return float("nan")
-
-
-def _own_arguments(state: Any) -> list[str]:
-    """What a user types after the program to get this job again, also if it was one of a sweep."""
-    from hydra._internal.utils import get_args_parser
-
-    flags: list[str] = []
-    given = get_args_parser().parse_args(sys.argv[1:])
-    for flag in ("config_path", "config_name", "config_dir"):
-        if getattr(given, flag) is not None:
-            flags += [f"--{flag.replace('_', '-')}", str(getattr(given, flag))]
-    hydras = [override for override in state.overrides.hydra if not override.startswith("hydra.mode=")]
-    return [*flags, *state.overrides.task, *hydras]
 
 
 def _summary() -> int:
-    """Print what failed, if anything did, and return the exit code."""
-    failed = dict(_Launch.failed)
+    """Print what came out of a sweep, and what failed, and return the exit code."""
     if _Launch.is_sweep and _Launch.folder is not None:
-        failed = {**failures(_Launch.folder), **{folder.resolve(): why for folder, why in failed.items()}}
-    if not failed:
-        return 0
-    if _Launch.is_sweep:
-        _print(f"{len(failed)} of the sweep's jobs failed; the others are complete.")
-    for folder, reason in failed.items():
-        _print(f"\n{_relative(folder)}\n{reason}" if _Launch.is_sweep else reason)
-    for bug in [folder / BUG_FILE for folder in failed if (folder / BUG_FILE).is_file()][:1]:
-        _print(f"\nTraceback: {_relative(bug)}")
-    return 1
-
-
-def _relative(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+        return summary.show(_Launch.folder)
+    for reason in _Launch.failed.values():
+        _print(reason)
+    for bug in [folder / BUG_FILE for folder in _Launch.failed if (folder / BUG_FILE).is_file()]:
+        _print(f"\nTraceback: {summary.relative(bug)}")
+    return 1 if _Launch.failed else 0
 
 
 def _stopped(arguments: Sequence[str]) -> int:
     _print("\nStopped. The same command continues where it was:")
-    _print(f"  {' '.join([_Launch.program, shlex.join(arguments)]).strip()}")
+    _print(f"  {member.spelled(_Launch.program, arguments)}")
     return 130
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import traceback
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,22 +21,30 @@ log = logging.getLogger(__name__)
 class Status:
     """Writes ``status.json`` atomically at the start and at the end of a job; rank 0 only.
 
-    ``{"status", "reason", "command", "score", "pid", "started", "seconds"}``. A job whose status is ``running`` while
-    no process ``pid`` exists was killed. A disk that cannot be written is logged: it must not hide the job's own end.
+    ``{"status", "reason", "command", "score", "pid", "host", "started", "seconds"}``, and in a sweep ``sweep`` (its
+    folder), ``overrides``, ``swept`` (those that differ between jobs) and ``identity`` (a digest of config, data and
+    code). A job whose status is ``running`` while no process ``pid`` exists was killed. A disk that cannot be written
+    is logged: it must not hide the job's own end.
     """
 
-    def __init__(self, folder: Path, command: str) -> None:
+    def __init__(self, folder: Path, command: str, facts: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
         self._start = time.monotonic()
         self._facts: dict[str, Any] = {
             "command": command,
             "pid": os.getpid(),
+            "host": os.uname().nodename,
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            **(facts or {}),
         }
         self._write("running", None, None)
 
+    def note(self, **facts: Any) -> None:
+        """Add what is known by now; it is written with the job's end."""
+        self._facts.update(facts)
+
     def done(self, score: float) -> None:
-        """The job ended well; ``score`` is what a sweeper sees (NaN is written as null)."""
+        """The job ended well; ``score`` is its task metric (NaN is written as null)."""
         self._write("done", None, None if score != score else score)
 
     def failed(self, reason: str, bug: Exception | None = None) -> None:
@@ -60,11 +69,34 @@ class Status:
             log.warning("cannot write %s: %s", self.folder / name, error.strerror)
 
 
+def read(folder: Path) -> dict[str, Any]:
+    """The ``status.json`` of a job; empty where there is none, or half of one."""
+    try:
+        record: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record
+
+
+def jobs(sweep: Path) -> dict[Path, dict[str, Any]]:
+    """Job folders of a sweep with their ``status.json``, in the order of their numbers."""
+    folders = sorted((path.parent for path in sweep.glob(f"*/{FILE}")), key=lambda path: (len(path.name), path.name))
+    return {folder.resolve(): read(folder) for folder in folders}
+
+
 def failures(sweep: Path) -> dict[Path, str]:
     """Job folders of a sweep whose ``status.json`` says ``failed``, with the reason, in the order of their numbers."""
-    found: dict[Path, str] = {}
-    for path in sorted(sweep.glob(f"*/{FILE}"), key=lambda path: (len(path.parent.name), path.parent.name)):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["status"] == "failed":
-            found[path.parent.resolve()] = record["reason"]
-    return found
+    return {path: record["reason"] for path, record in jobs(sweep).items() if record.get("status") == "failed"}
+
+
+def was_killed(record: Mapping[str, Any]) -> bool:
+    """Whether a job that says it is running cannot be: its process is gone from this machine."""
+    if record.get("status") != "running" or record.get("host") != os.uname().nodename:
+        return False
+    try:
+        os.kill(int(record["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -128,9 +128,19 @@ SWEEPS = [option for group, option in OPTIONS if group == "sweep" and option != 
 def test_every_sweep_names_keys_that_exist(option: str) -> None:
     text = yaml.safe_load((conf_dir() / "sweep" / f"{option}.yaml").read_text())
     assert text["hydra"]["mode"] == "MULTIRUN"
-    for key, values in text["hydra"]["sweeper"]["params"].items():
+    for key, values in text["hydra"]["sweeper"].get("params", {}).items():
         for value in str(values).split(","):
             assert OmegaConf.select(compose([f"{key}={value}"]), key) is not None
+
+
+SPACES = yaml.safe_load((conf_dir() / "hydra" / "sweeper" / "search.yaml").read_text())["spaces"]
+
+
+@pytest.mark.parametrize("stage", SPACES)
+def test_every_search_space_names_keys_that_exist(stage: str) -> None:
+    cfg = compose([f"technique={stage}"])
+    for key in SPACES[stage]:
+        assert OmegaConf.select(cfg, f"technique.{stage}.{key}") is not None
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(conf_dir())) for path in FILES])

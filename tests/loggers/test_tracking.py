@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from modelpress.config import conf_dir
-from modelpress.loggers import Tracking, slug
+from modelpress.loggers import Tracking, described, slug
 
 
 def job(folder: Path, logger: Any) -> Any:
@@ -64,3 +65,20 @@ def test_slug() -> None:
     assert slug("tinybert · distill") == "tinybert/distill"
     assert slug("distill") == "distill"
     assert slug("my model/v2 · qat") == "my-model/v2/qat"
+
+
+def test_a_sweep_is_one_group_and_its_parameters_are_config(tmp_path: Path) -> None:
+    swept = {"technique.distill.objective.temperature": "2", "finetune.optimizer.lr": "1e-4", "model": "tinybert"}
+    record = {"status": "running", "sweep": "multirun/now", "swept": swept}
+    (tmp_path / "status.json").write_text(json.dumps(record))
+    found = described(job(tmp_path, {}), {"group": "demo"})
+    assert found["group"] == "sweep now"
+    assert found["name"] == "demo temperature=2 lr=0.0001 model=tinybert"
+    assert found["config"]["swept"] == {"temperature": 2, "lr": 1e-4, "model": "tinybert"}
+    assert found["config"]["seed"] == 1
+    assert described(job(tmp_path, {}), {"group": "mine"})["group"] == "mine"
+
+
+def test_a_run_alone_keeps_its_name_and_the_group_of_the_config(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text(json.dumps({"status": "running"}))
+    assert described(job(tmp_path, {}), {"group": "demo"}) == {"name": "demo", "config": {"logger": {}, "seed": 1}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -38,7 +39,7 @@ class Tracking:
         for key, node in nodes.items():
             maker: Any = build(node) if str(node["_target_"]).startswith(__name__) else None
             if getattr(maker, "func", None) is Wandb:
-                self._runs[key] = maker(save_dir=self.folder, name=self._job.name, config=self._job.config)
+                self._runs[key] = maker(save_dir=self.folder, **described(self._job, maker.keywords))
             else:  # made when a stage trains: importing Lightning's loggers imports torch
                 self._makers[key] = lambda save_dir, node=node: build(node)(save_dir=save_dir)
         for run in self._runs.values():
@@ -66,9 +67,38 @@ class Tracking:
             run.log_report(report, folder)
 
 
+def described(job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, group and config of a job's W&B run.
+
+    All jobs of a sweep are one group, named after its folder unless ``logger.wandb.group`` names it; what they differ
+    in is the config's ``swept`` under short names, so that W&B's table and parallel coordinates need no work.
+    """
+    from modelpress.status import read
+    from modelpress.sweep.space import short
+
+    record = read(Path(job.folder))
+    swept = record.get("swept") or {}
+    if "sweep" not in record:
+        return {"name": job.name, "config": job.config}
+    names = short(list(swept))
+    values = {names[key]: number(value) for key, value in swept.items()}
+    title = " ".join(f"{key}={value}" for key, value in values.items())
+    given = options.get("group")
+    group = given if given and given != job.name else f"sweep {Path(record['sweep']).name}"
+    return {"name": f"{job.name} {title}".strip(), "group": group, "config": {**job.config, "swept": values}}
+
+
+def number(text: str) -> int | float | str:
+    """A value as it was given on the command line: a number where it is one."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
 def slug(stage: str) -> str:
     """A stage's title as a path: ``tinybert · distill`` becomes ``tinybert/distill``."""
     return "/".join(filter(None, (re.sub(r"[^\w.-]+", "-", part).strip("-.") for part in re.split(r"[·/]", stage))))
 
 
-__all__ = ["Tracking", "Wandb", "slug"]
+__all__ = ["Tracking", "Wandb", "described", "slug"]
