@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelpress.benchmark.process import explain_exit, last_words
 from modelpress.status import Status, read
 from modelpress.sweep.member import ENV, ONE_RUN
 
@@ -81,6 +80,8 @@ def perform_or_run(call: Call) -> None:
 
 def finish(call: Call, code: int) -> None:
     """See to it that a job whose process has ended with ``code`` says how it ended, even if it could not itself."""
+    from modelpress.benchmark.process import explain_exit, last_words  # imports NumPy
+
     if read(call.folder).get("status") not in ("done", "failed"):
         why = explain_exit(code) if code else "it ended without a word"
         settle(call, f"the job's process ended early: {why}{last_words(call.folder / OUTPUT)}")
