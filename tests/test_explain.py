@@ -45,7 +45,7 @@ CASES: list[tuple[list[str], list[str]]] = [
     (["~nothing"], ["there is no nothing to take away"]),
     (["budget.latency=5"], ["budget has no 'latency'", "Did you mean budget.latency_ms=5?", "Known here: latency_ms"]),
     (["experiment=quik"], ["Did you mean 'quick'?"]),
-    (["hydra/launcher=slurm"], ["Options: basic"]),
+    (["hydra/launcher=joblib"], ["basic"]),
 ]  # fmt: skip
 
 

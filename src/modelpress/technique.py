@@ -105,7 +105,7 @@ class Technique(LightningModule):
         if (self.global_step + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         self.log_dict({f"{self.stage}/train/{name}": loss.detach() for name, loss in losses.items()}, batch_size=size)
-        self.log_dict({f"{self.stage}/{name}": value for name, value in self.transform.progress().items()})
+        self.log_dict({f"{self.stage}/transform/{name}": value for name, value in self.transform.metrics().items()})
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=size)
         self.log(f"{self.stage}/lr", self.optimizers().param_groups[0]["lr"], batch_size=size)  # type: ignore[union-attr]
 

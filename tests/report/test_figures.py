@@ -82,7 +82,7 @@ def test_shortened_keeps_means_and_the_last_step() -> None:
         ("train/soft", "part"),
         ("loss/hidden", "part"),
         ("train/loss_hard", "part"),
-        ("sparsity", "reshaping"),
+        ("transform/sparsity", "reshaping"),
         ("epoch", "other"),
     ],
 )
@@ -102,7 +102,7 @@ def test_parts_are_named_without_their_prefix() -> None:
 
 
 def test_the_sparsity_on_the_way_is_a_figure_of_its_own() -> None:
-    curve = Curve("prune", "candidate", {"sparsity": ([0, 10], [0.1, 0.7]), "epoch": ([0, 10], [0.0, 1.0])})
+    curve = Curve("prune", "candidate", {"transform/sparsity": ([0, 10], [0.1, 0.7]), "epoch": ([0, 10], [0.0, 1.0])})
     [figure] = training_figures.curves([curve])
-    assert figure["layout"]["yaxis"]["title"]["text"] == "sparsity"
+    assert figure["layout"]["yaxis"]["title"]["text"] == "transform/sparsity"
     assert figure["data"][0]["y"] == [0.1, 0.7]

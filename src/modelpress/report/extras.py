@@ -33,7 +33,7 @@ class Extras:
 def panel_of(name: str) -> str:
     """The panel of a logged metric: ``rate``, ``validation``, ``total``, ``part``, ``reshaping`` or ``other``.
 
-    >>> [panel_of(name) for name in ("lr-AdamW", "val/accuracy", "train/loss", "train/loss/soft", "sparsity")]
+    >>> [panel_of(name) for name in ("lr-AdamW", "val/accuracy", "train/loss", "train/soft", "transform/sparsity")]
     ['rate', 'validation', 'total', 'part', 'reshaping']
     """
     lowered = name.lower()
@@ -44,7 +44,7 @@ def panel_of(name: str) -> str:
         return "validation"
     if lowered in ("loss", "train/loss", "train_loss", "train/loss/total", "train/loss_total", "train/total"):
         return "total"
-    if words[0] in ("sparsity", "removed"):
+    if words[0] == "transform":
         return "reshaping"
     return "part" if words[0] in ("train", "loss") else "other"
 

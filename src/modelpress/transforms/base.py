@@ -59,7 +59,7 @@ class Transform:
     def gradients(self, model: nn.Module) -> None:
         """Called before every optimizer step, when the gradients are there and the weights still those they are of."""
 
-    def progress(self) -> Mapping[str, float]:
+    def metrics(self) -> Mapping[str, float]:
         """How far the reshaping is, logged beside the losses, e.g. ``{"sparsity": 0.4}``."""
         return {}
 

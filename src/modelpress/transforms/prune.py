@@ -214,7 +214,7 @@ class Prune(Transform):
     def _size(self, model: nn.Module) -> int:
         return sum(model.get_parameter(name).numel() for name in self.names)
 
-    def progress(self) -> Mapping[str, float]:
+    def metrics(self) -> Mapping[str, float]:
         """Share of the prunable weights that is zero by now."""
         return {"sparsity": self.level}
 

@@ -215,7 +215,7 @@ class PruneStructured(Transform):
             self.step(model, 1.0)
         return model.eval()
 
-    def progress(self) -> Mapping[str, float]:
+    def metrics(self) -> Mapping[str, float]:
         """Share of the steps of removal that are done."""
         return {"removed": self.done / len(self.shapes)} if len(self.shapes) > 1 else {}
 
