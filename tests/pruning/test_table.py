@@ -85,3 +85,20 @@ def test_nearest_by_bisection(target: float, expected: int) -> None:
     index, tried = nearest(6, lambda i: about(truth[i]), target)
     assert index == expected == int(np.argmin([abs(ms - target) for ms in truth]))
     assert len(tried) <= 4
+
+
+def test_noise_between_two_bounds_does_not_end_the_search_early() -> None:
+    """Figures off by a quarter threw the correction from one end to the other; four of them left a budget unused."""
+    truth = np.linspace(4.0, 1.0, 31).tolist()
+    noise = iter([1.2, 0.8, 1.2, 0.9, 1.1, 1.0, 1.0, 1.0, 1.0, 1.0])
+    seen: list[int] = []
+
+    def measure(index: int) -> Interval:
+        seen.append(index)
+        return about(truth[index] * next(noise))
+
+    index, tried = search([0.7 * ms for ms in truth], measure, 3.0)
+    assert tried[index].ci_high <= 3.0
+    assert tried[index].value >= NEAR * 3.0
+    assert len(tried) <= CHECKS
+    assert len(seen) == len(set(seen))

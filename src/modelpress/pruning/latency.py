@@ -39,7 +39,7 @@ def fit(
 
     ``remove`` and ``round_to`` say what may go, as for :func:`modelpress.pruning.select.candidates`. Networks of one
     and of a few layers are measured at up to four layer shapes; their costs predict every candidate; the one chosen is
-    measured untrained and the prediction corrected, at most four times.
+    measured untrained and the prediction corrected, at most eight times.
 
     Raises:
         ModelPressError: there is no engine or no budget, or the budget cannot be reached; then the smallest latency

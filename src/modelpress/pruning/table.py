@@ -15,7 +15,7 @@ from modelpress.report.record import Interval
 
 AIM = 0.93  # of the budget: below it by more than one measurement differs from the next
 NEAR = 0.87  # of the budget: a p50 below this leaves too much of it unused
-CHECKS = 4  # networks that are measured to correct the table
+CHECKS = 8  # networks that are measured to correct the table
 LEAST_LAYER = 0.02  # of the cost of a network with one layer: noise must not make a layer free
 
 
@@ -85,9 +85,10 @@ def search(
         if slow == last:
             return last, tried
         wanted = largest([scale * ms for ms in predicted], AIM * budget_ms)
-        if len(tried) >= CHECKS:  # the table misleads: halve what is left
-            wanted = (slow + last + 1) // 2
-        index = min(max(wanted, slow + 1), last if good is None else good - 1)
+        low, high = slow + 1, last if good is None else good - 1
+        if len(tried) >= CHECKS or (good is not None and slow >= 0 and not low < wanted < high):
+            wanted = (low + high) // 2  # the table, corrected by one noisy figure, misleads: halve what is left
+        index = min(max(wanted, low), high)
         tried[index] = measure(index)
         scale = tried[index].value / predicted[index]
 
