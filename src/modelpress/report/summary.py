@@ -49,7 +49,7 @@ def overall(
         missing.append("its arm of equal latency is missing.")
     words = _headline(evidence, best)
     if missing:
-        words += " The report is incomplete: " + " ".join(missing)
+        words += f" The report is incomplete: {'; '.join(part.removesuffix('.') for part in missing)}."
     return {
         "verdict": best.row.verdict if best else None,
         "row": best.row.id if best else None,
