@@ -60,7 +60,10 @@ def test_what_works_is_let_through(world: Path) -> None:
     made = job(
         world, "distill,prune_structured,qat", f"{STRUCTURED}.round_to=4", *samples("distill,prune_structured,qat")
     )
-    preflight(made, graph(made).order)
+    stages = graph(made).order
+    preflight(made, stages)
+    assert [stage.name for stage in stages if untrained(made, stage) is not None][-1] == "prune_structured"
+    assert not list((world / "store" / "entries").glob("*")), "preflight trains nothing"
 
 
 def test_a_network_that_only_training_can_shape_is_not_guessed(world: Path) -> None:

@@ -10,9 +10,8 @@ from functools import cache
 from modelpress.compare.overrides import Value
 from modelpress.compare.run import Run
 from modelpress.errors import ModelPressError
-from modelpress.report.record import Interval, Latency, Ratio, Row
+from modelpress.report.record import NESTED, Row
 
-NESTED = {"metric_drop": Interval, "latency_ms": Latency, "speedup": Ratio, "speedup_best": Ratio}
 # Which row of a run; conditions on these choose among rows.
 IDENTITY = ("stage", "model", "role", "tower", "engine", "precision", "device", "shape")
 # Facts of the run itself, known also where there is no report.

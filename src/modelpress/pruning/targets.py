@@ -9,8 +9,9 @@ from torch import nn
 
 from modelpress.errors import ModelPressError
 from modelpress.models.base import Model
+from modelpress.patterns import check_patterns
 from modelpress.pruning.masks import Pattern
-from modelpress.quantization.attach import LEAST_COVERAGE, check_patterns
+from modelpress.quantization.attach import LEAST_COVERAGE
 
 KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from modelpress.errors import ModelPressError
 from modelpress.models.attention import PRODUCTS
 from modelpress.models.base import Model
+from modelpress.patterns import check_patterns
 from modelpress.quantization.batch_norm import unfolded
 from modelpress.quantization.layers import TWINS, QuantizedEmbedding, QuantizedLayer
 from modelpress.quantization.quantizers import DynamicQuantizer, FloatInput, InputQuantizer
@@ -95,23 +95,6 @@ def _attentions(model: Model, scope: Scope) -> dict[str, nn.Module]:
         return {}
     owners = {id(layer) for layer in model.attention_layers()}
     return {f"{name}.{PRODUCTS}": layer for name, layer in model.named_modules() if id(layer) in owners}
-
-
-def check_patterns(patterns: Sequence[str], layers: Sequence[str]) -> None:
-    """Raises :class:`ModelPressError` for one of ``transform.exclude`` that is the name of no layer."""
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in layers):
-            some = ", ".join(layers[:6])
-            raise ModelPressError(
-                f"transform.exclude: {pattern!r} matches no layer.{_near(pattern, layers)} Layers: {some}, … "
-                f"({len(layers)})"
-            )
-
-
-def _near(pattern: str, layers: Sequence[str]) -> str:
-    words = dict.fromkeys(word for name in layers for word in name.split("."))
-    near = get_close_matches(pattern.strip("*.").rpartition(".")[2], words, n=1)
-    return f" Did you mean '*.{near[0]}*'?" if near else ""
 
 
 @torch.no_grad()

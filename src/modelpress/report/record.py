@@ -135,6 +135,13 @@ class Report:
         temporary.replace(path)
 
 
+# Parts of a row that have parts themselves.
+NESTED: dict[str, type[Any]] = {
+    "metric_drop": Interval,
+    "latency_ms": Latency,
+    "speedup": Ratio,
+    "speedup_best": Ratio,
+}
 FIELDS = {cls: frozenset(entry.name for entry in fields(cls)) for cls in (Interval, Ratio, Latency, Row, Report)}
 
 

@@ -7,14 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modelpress.errors import ModelPressError, one_of
-from modelpress.report.record import Interval, Latency, Ratio, Report, Row, load
-
-NESTED: dict[str, type[Any]] = {
-    "metric_drop": Interval,
-    "latency_ms": Latency,
-    "speedup": Ratio,
-    "speedup_best": Ratio,
-}
+from modelpress.report.record import NESTED, Report, Row, load
 
 
 def names() -> list[str]:
