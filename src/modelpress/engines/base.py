@@ -50,6 +50,7 @@ class Plan:
     precision: str  # asked for: fp32 | bf16 | fp16 | int8
     file: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    tower: str = "main"  # which of the model's graphs it runs
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

@@ -30,7 +30,8 @@ class Output:
     logits: Tensor | None = None  # (B, C)
     hidden_states: tuple[Tensor, ...] | None = None  # embeddings first, then one (B, S, D) per layer
     attentions: tuple[Tensor, ...] | None = None  # scores before softmax, one (B, H, S, S) per layer, mask not added
-    embeddings: Mapping[str, Tensor] | None = None  # towers of a dual encoder: name -> (B, E)
+    embeddings: Mapping[str, Tensor] | None = None  # towers of a dual encoder: name -> (B, E), of length 1
+    scale: Tensor | None = None  # of a dual encoder: what cosines are multiplied by to be logits, learned
 
 
 @dataclass(frozen=True)
