@@ -130,6 +130,14 @@ def test_padding_suits_kernels_and_respects_max_length(
     assert widths == {8, 12}
 
 
+def test_workloads_and_evaluation_are_those_requests(data: TextData) -> None:
+    found = data.workloads(["1x24", "data"], 10)
+    assert {tower: list(shapes) for tower, shapes in found.items()} == {"main": ["1x24", "data"]}
+    assert found["main"]["1x24"]["input_ids"].shape == (10, 24)
+    assert len(found["main"]["data"]["labels"]) == 10
+    assert len(data.evaluation()["main"]["labels"]) == len(data.dataset.split("test"))
+
+
 def test_requests_of_the_data_and_of_fixed_length(data: TextData) -> None:
     own = data.requests("test")
     assert own["lengths"].tolist() == data.tokens("test").lengths.tolist()

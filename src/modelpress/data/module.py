@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,6 +148,15 @@ class TextData(LightningDataModule):
         options = self.dataset
         multiple = options.pad_to_multiple if multiple is None else multiple
         return Items(self.tokens(split), self.tokenizer.pad_id, multiple, options.max_length)
+
+    def workloads(self, shapes: Sequence[str], limit: int) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+        """Tower -> shape -> ``limit`` inputs for workers. ``1x128``: 128 tokens; ``data``: items as they are."""
+        lengths = {shape: None if shape == "data" else int(shape.rpartition("x")[2]) for shape in shapes}
+        return {"main": {shape: self.requests("test", length=n, limit=limit) for shape, n in lengths.items()}}
+
+    def evaluation(self) -> dict[str, dict[str, np.ndarray]]:
+        """Tower -> the whole test split with its labels, for benchmark workers."""
+        return {"main": self.requests("test")}
 
     def requests(
         self, split: str, *, length: int | None = None, limit: int | None = None, seed: int = 0
