@@ -156,7 +156,7 @@ def bare_python(deployed: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def run(python: Path, folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [str(python), "-I", "-W", "error", str(folder / "predict.py"), *arguments]
+    command = [str(python), "-s", "-E", "-B", "-W", "error", str(folder / "predict.py"), *arguments]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False, cwd="/")
 
 
@@ -196,7 +196,7 @@ def test_padding_and_batching_change_nothing(deployed: Path, engine: str | None,
 def test_the_folder_has_everything_once(deployed: Path) -> None:
     files = {str(path.relative_to(deployed)) for path in deployed.rglob("*") if path.is_file()}
     copied = {"config.json", "model.safetensors", "modelpress.json", "tokenizer.json", "tokenizer_config.json"}
-    made = {"README.md", "SHA256SUMS", "deploy.json", "labels.json", "model.onnx", "predict.py", "requirements.txt"}
+    made = {"README.md", "SHA256SUMS", "deploy.json", "labels.json", "model.onnx", "predict.py", "requirements.txt", "runtimes.py"}
     engines = {"engines/openvino/main.xml", "engines/openvino/main.bin"}  # ONNX Runtime opens model.onnx itself
     assert files == made | engines | {"tokenizer.json"} | {f"checkpoint/{name}" for name in copied}
     settings = json.loads((deployed / "deploy.json").read_text())

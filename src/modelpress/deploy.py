@@ -7,6 +7,7 @@ import functools
 import json
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -19,7 +20,8 @@ from modelpress.engines.graph import inspect
 from modelpress.errors import ModelPressError
 from modelpress.report.record import Report
 
-TEMPLATE = Path(__file__).parent / "deploy_files" / "predict.py"
+TEMPLATES = Path(__file__).parent / "deploy_files"
+BESIDE = ("runtimes",)  # what predict.py imports from its own folder
 SUMS = "SHA256SUMS"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -55,8 +57,8 @@ def assemble(
     shutil.copyfile(onnx, work / "model.onnx")
     for part in companions(onnx):
         shutil.copyfile(part, work / part.name)
-    for name, path in (("predict.py", TEMPLATE), ("tokenizer.json", Path(model_folder) / "tokenizer.json")):
-        shutil.copyfile(path, work / name)
+    for path in (TEMPLATES / "predict.py", TEMPLATES / "runtimes.py", Path(model_folder) / "tokenizer.json"):
+        shutil.copyfile(path, work / path.name)
     engines = _engines(work, onnx, [best, *(plan for plan in plans if plan != best)])
     _write_settings(work, report, engines, _preprocessing(work, max_length))
     _write_card(work, report)
@@ -154,10 +156,22 @@ def _write(path: Path, text: str) -> None:
 @functools.cache  # a module that died would take its OpenVINO core along: see engines/openvino_core.py
 def predictor_module(folder: Path | None = None) -> ModuleType:
     """``predict.py`` of a deploy folder as a module (default: the one that is copied into every deploy folder)."""
-    path = TEMPLATE if folder is None else Path(folder) / "predict.py"
-    module = ModuleType("modelpress_predict")
+    place = TEMPLATES if folder is None else Path(folder)
+    beside = {name: _module(place / f"{name}.py") for name in BESIDE if (place / f"{name}.py").is_file()}
+    before = {name: sys.modules.get(name) for name in beside}
+    sys.modules.update(beside)
+    try:
+        return _module(place / "predict.py")
+    finally:
+        for name, module in before.items():
+            sys.modules.pop(name) if module is None else sys.modules.update({name: module})
+
+
+def _module(path: Path) -> ModuleType:
+    """A file run as a module; an import would leave ``__pycache__`` and take another file of that name."""
+    module = ModuleType(f"modelpress_{path.stem}")
     module.__file__ = str(path)
-    exec(compile(path.read_text(encoding="utf-8"), path, "exec"), module.__dict__)  # an import would leave __pycache__
+    exec(compile(path.read_text(encoding="utf-8"), path, "exec"), module.__dict__)
     return module
 
 
