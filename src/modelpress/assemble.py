@@ -12,6 +12,7 @@ from modelpress import anatomy
 from modelpress.benchmark.session import Measurement
 from modelpress.engines.base import Plan
 from modelpress.provenance import curves, diagnostics, environment, lineage, seconds
+from modelpress.report.evidence import DECIDING
 from modelpress.report.record import Report, Row
 from modelpress.report.verdict import Budget, Evidence, judge
 from modelpress.stage import QUANTIZE, Stage
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 
 NUMERICS = "numerics.json"  # beside the weights of a quantized or 16-bit stage
 PRUNING = "pruning.json"  # and of a pruned one
-PREPROCESSED = 200  # test texts on which tokenization is timed
+PREPROCESSED = 200  # test items on which pre-processing is timed
 
 
 def write(pressing: Pressing) -> Report:
     """Judge the rows, assemble ``deploy/`` and write report.json, .html and .md; prints the table."""
-    from modelpress import deploy
+    from modelpress.deploying import folder as deploying
+    from modelpress.deploying.module import preprocess_ms
     from modelpress.report import html, markdown, terminal
     from modelpress.report.extras import Extras
 
@@ -52,16 +54,18 @@ def write(pressing: Pressing) -> Report:
         seconds=seconds(pressing),
     )
     chosen, plan = shipped(pressing, verdict["row"])
-    _preprocess(pressing, report, chosen)
-    deploy.assemble(
+    made = deploying.assemble(
         folder,
         model_folder=chosen.entry.folder / "model",
-        onnx=chosen.onnx["main"],
+        onnx=chosen.onnx,
         plans=list(chosen.plans.values()),
         best=plan,
         report=report,
-        max_length=job.config["dataset"]["max_length"],
+        dataset=job.config["dataset"],
     )
+    spent_ms = preprocess_ms(made, job.dataset.samples(PREPROCESSED))
+    for row in rows:  # it is the same for every row of a run: one measurement serves them all
+        row.preprocess_ms = spent_ms
     extras = Extras(curves(pressing), {e.row.id: _trace(e) for e in evidence if e.rounds}, diagnostics(pressing))
     report.save(folder / "report.json")
     write_atomic(folder / "report.html", html.render(report, extras))
@@ -201,24 +205,7 @@ def shipped(pressing: Pressing, row_id: str | None) -> tuple[Pressed, Plan]:
             if row_id is not None and row_id.startswith(f"{key}/"):
                 return item, plan
     last = pressing.pressed[-1]
-    return last, next(iter(last.plans.values()))
-
-
-def _preprocess(pressing: Pressing, report: Report, chosen: Pressed) -> None:
-    """Tokenization and softmax are the same for every row of a run: one measurement serves them all."""
-    from modelpress.deploy import preprocess_ms
-
-    dataset: Any = pressing.job.dataset
-    test = dataset.table().query("split == 'test'").head(PREPROCESSED)
-    texts = [t if p is None else (t, p) for t, p in zip(test["text"], _pairs(test), strict=True)]
-    spent_ms = preprocess_ms(chosen.entry.folder / "model", texts, max_length=dataset.max_length)
-    for row in report.rows:
-        row.preprocess_ms = spent_ms
-
-
-def _pairs(table: Any) -> list[str | None]:
-    pairs = table["text_pair"]
-    return [None if missing else pair for pair, missing in zip(pairs, pairs.isna(), strict=True)]
+    return last, next(plan for plan in last.plans.values() if plan.tower in DECIDING)
 
 
 def _trace(entry: Evidence) -> list[float]:

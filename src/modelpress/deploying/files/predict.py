@@ -64,7 +64,7 @@ class Predictor:
     def run(self, inputs: dict[str, Any]) -> Any:
         """Logits (n, labels) of prepared inputs. Opens the engine on first use."""
         if self._run is None:
-            self._run = open_engine(self.folder, self.engine, self.engine["file"], self.threads)
+            self._run = open_engine(self.folder, self.engine, self.engine["files"]["main"], self.threads)
         return self._run(inputs)
 
     def postprocess(self, logits: Any) -> list[dict[str, Any]]:
