@@ -15,6 +15,7 @@ from modelpress.provenance import curves, diagnostics, environment, lineage, sec
 from modelpress.report.evidence import DECIDING
 from modelpress.report.record import Report, Row
 from modelpress.report.verdict import Budget, Evidence, judge
+from modelpress.reproduction import reproduction
 from modelpress.stage import QUANTIZE, Stage
 from modelpress.store import write_atomic
 
@@ -39,6 +40,7 @@ def write(pressing: Pressing) -> Report:
     budget = Budget(**job.config["budget"])
     expected = {"control_expected": pressing.graph.control_expected, "equal_expected": pressing.graph.equal_expected}
     verdict = judge(evidence, pressing.labels, budget, **expected)
+    found = environment(pressing)
     rows = [entry.row for entry in evidence]
     report = Report(
         name=job.name,
@@ -49,9 +51,10 @@ def write(pressing: Pressing) -> Report:
         rows=rows,
         verdict=verdict,
         complete=bool(verdict["complete"]),
-        environment=environment(pressing),
+        environment=found,
         lineage=[entry.lineage() for entry in lineage(pressing)],
         seconds=seconds(pressing),
+        reproduction=reproduction(job, found["code"]),
     )
     chosen, plan = shipped(pressing, verdict["row"])
     made = deploying.assemble(

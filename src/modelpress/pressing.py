@@ -42,6 +42,7 @@ class Pressing:
     graph: Graph
     done: dict[Stage, Entry]
     started: float = field(default_factory=time.time)
+    measure: bool = True  # else the callbacks' measurement and report are left to a later process
 
     @cached_property
     def settings(self) -> Settings:
@@ -110,18 +111,21 @@ class Pressing:
         """The callbacks' words for it: build now what is not built yet."""
         return self.pressed
 
-    def benchmark(self) -> Session:
+    def benchmark(self) -> Session | None:
         """Measure now what is not measured yet."""
-        return self.session
+        return self.session if self.measure else None
 
-    def finish(self) -> Report:
+    def finish(self) -> Report | None:
         """Write the report now, once."""
-        return self.report
+        return self.report if self.measure else None
+
+    def is_pressed(self) -> bool:
+        """Whether nothing is left to build. Imports no torch."""
+        return all(is_pressed(self.job, self.done[stage]) for stage in self.graph.pressed)
 
     def is_measured(self) -> bool:
         """Whether nothing is left to build or to measure. Imports no torch."""
-        ready = all(is_pressed(self.job, self.done[stage]) for stage in self.graph.pressed)
-        return ready and self.job.store.find(self._request()) is not None
+        return self.is_pressed() and self.job.store.find(self._request()) is not None
 
     def _request(self) -> Request:
         inputs = {

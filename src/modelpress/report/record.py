@@ -120,6 +120,7 @@ class Report:
     environment: dict[str, Any]
     lineage: list[dict[str, Any]]
     seconds: dict[str, float]
+    reproduction: dict[str, Any] = field(default_factory=dict)  # see modelpress.reproduction
     schema_version: int = SCHEMA_VERSION
 
     def save(self, path: Path) -> None:
