@@ -79,13 +79,15 @@ class Pressing:
     def logits(self, item: Pressed, key: str) -> NDArray[Any] | None:
         """(N, C): what an engine answered to the test items; of a pair, from the embeddings of its two parts.
 
-        ``None`` for one tower of two, and where something failed.
+        A tower that stands alone is paired with the other tower in the first engine of its stage. ``None`` where
+        something failed.
         """
         plan = item.plans[key]
-        if not plan.parts:
-            saved = self.session.logits.get(key) if plan.tower == "main" else None
-            return np.load(saved) if saved else None
-        images, texts = (self.embeddings(slug(item.stage, part)) for part in plan.parts)
+        if plan.tower == "main":
+            return self.embeddings(key)
+        other = [p for p in item.plans.values() if not p.parts and p.tower != plan.tower][:1]
+        parts = {part.tower: self.embeddings(slug(item.stage, part)) for part in plan.parts or (plan, *other)}
+        images, texts = parts.get("image"), parts.get("text")
         if images is None or texts is None:
             return None
         from modelpress.benchmark.requests import read
@@ -96,7 +98,7 @@ class Pressing:
         return combine(images, texts, candidate)
 
     def embeddings(self, key: str) -> NDArray[Any] | None:
-        """(n, E): what one tower of two made of its test items."""
+        """(n, E): what a tower made of its test items; (n, C), logits, where there is only one."""
         saved = self.session.logits.get(key)
         return np.load(saved) if saved else None
 
