@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import netrc
 import os
 import re
 import signal
@@ -13,22 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from modelpress.errors import one_of
+from modelpress.loggers.artifacts import Artifacts
+from modelpress.loggers.server import address, has_key
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
-    from wandb import Artifact, Run
+    from wandb import Run
 
     from modelpress.report.record import Report, Row
+    from modelpress.store import Entry
 
 log = logging.getLogger(__name__)
 
 MODES = ("auto", "online", "offline", "disabled")
 EXIT_CODES = {"finished": 0, "failed": 1, "killed": 128 + signal.SIGTERM}
-HOST = "api.wandb.ai"
-REPORT_FILES = ("report.html", "report.json", "report.md")
 NESTED = {
     "latency_ms": ("p50", "p90", "p95", "p99", "min", "cov", "n"),
     "metric_drop": ("value", "ci_low", "ci_high"),
@@ -43,7 +42,8 @@ HEADLINE = re.compile(
 class Wandb:
     """One job's run, built from ``conf/logger/wandb.yaml``; ``save_dir``, ``name`` and ``config`` are the job's own.
 
-    Use: ``open()``, then ``stage(name)`` for each Trainer, ``log_report`` at the end, ``finish`` in ``finally``.
+    Use: ``open()``, then ``stage(name)`` for each Trainer and ``log_stage`` when it is finished, ``log_report`` at the
+    end, ``finish`` in ``finally``.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Wandb:
         self.run: Run | None = None
         self._options: dict[str, Any] = {"project": project, "entity": entity, "group": group, "tags": list(tags)}
         self._options.update(name=name, config=dict(config or {}))
+        self._artifacts = Artifacts()
         self._sigterm: Any = None
 
     def open(self) -> Run:
@@ -85,9 +86,27 @@ class Wandb:
 
         return StageLogger(self.open(), name, self.folder)
 
+    def log_stage(self, entry: Entry) -> None:
+        """A finished stage becomes an output of this run if it trained it, an input if it found it in the store.
+
+        An offline run cannot declare an input: what it logs later names the stage, and `modelpress sync` declares it.
+        """
+        run = self.open()
+        if not self.log_artifacts or run.disabled:
+            return
+        artifact = self._artifacts.stage(entry)
+        aliases = ["latest", artifact.digest]
+        if not entry.reused:
+            run.log_artifact(artifact, aliases=aliases)
+        elif not run.offline:
+            run.use_artifact(artifact, aliases=aliases)
+
     def log_report(self, report: Report, folder: Path) -> None:
         """Send the table, the headline figures and (``log_artifacts``) the reports and ``deploy/`` in ``folder``."""
-        log_report(self.open(), report, folder, artifacts=self.log_artifacts)
+        run = self.open()
+        log_report(run, report)
+        for artifact in self._artifacts.finished(report, Path(folder)) if self.log_artifacts else []:
+            run.log_artifact(artifact)
 
     def finish(self, status: str) -> None:
         """Close the run as ``finished``, ``failed`` or ``killed``; harmless when none is open."""
@@ -120,35 +139,20 @@ def effective_mode(mode: str) -> str:
         return mode
     if given := os.environ.get("WANDB_MODE"):
         return given
-    if has_key():
+    if has_key(address()):
         return "online"
-    log.info("W&B: no API key, so this run is kept offline; `wandb sync <folder>` uploads it later.")
+    log.info("W&B: no API key, so this run is kept offline; `modelpress sync` pushes it later.")
     return "offline"
 
 
-def has_key() -> bool:
-    """Whether ``WANDB_API_KEY`` or netrc holds a key for the server (``WANDB_BASE_URL``)."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", f"https://{HOST}")).netloc
-    try:
-        entry = netrc.netrc(os.environ.get("NETRC")).authenticators(host)
-    except (FileNotFoundError, netrc.NetrcParseError):
-        return False
-    return bool(entry and entry[2])
-
-
-def log_report(run: Run, report: Report, folder: Path, *, artifacts: bool = True) -> None:
-    """Send a finished report to an open run: ``report`` table, summary, and the files as artefacts."""
+def log_report(run: Run, report: Report) -> None:
+    """Send a finished report to an open run: the ``report`` table and the headline figures."""
     import wandb
 
     rows = [flat(row) for row in report.rows]
     columns: list[str | int] = list(rows[0]) if rows else []
     run.log({"report": wandb.Table(columns=columns, data=[list(row.values()) for row in rows], allow_mixed_types=True)})
     run.summary.update(headline(report))
-    if artifacts:
-        for artifact in _artifacts(run, report, Path(folder)):
-            run.log_artifact(artifact)
 
 
 def flat(row: Row) -> dict[str, Any]:
@@ -172,30 +176,3 @@ def headline(report: Report) -> dict[str, Any]:
         return found
     figures = {name: value for name, value in flat(best).items() if value is not None and HEADLINE.fullmatch(name)}
     return {**found, "row": best.id, **figures}
-
-
-def _artifacts(run: Run, report: Report, folder: Path) -> list[Artifact]:
-    """``<name>-report`` and ``<name>-deploy``, as far as their files exist."""
-    deploy = folder / "deploy"
-    reports = [folder / name for name in REPORT_FILES if (folder / name).is_file()]
-    engines = [path for path in sorted(deploy.rglob("*")) if path.is_file()]
-    made = [
-        _artifact(report, f"{report.name}-report", "report", {path.name: path for path in reports}),
-        _artifact(report, f"{report.name}-deploy", "model", {str(p.relative_to(deploy)): p for p in engines}),
-    ]
-    return [artifact for artifact in made if artifact is not None]
-
-
-def _artifact(report: Report, name: str, kind: str, files: Mapping[str, Path]) -> Artifact | None:
-    """An artefact that says what it was made from: the store keys of every stage, the last one being its parent."""
-    import wandb
-
-    if not files:
-        return None
-    keys = [{part: entry.get(part) for part in ("kind", "name", "key")} for entry in report.lineage]
-    stages = [entry["key"] for entry in keys if entry["kind"] == "stage"]
-    metadata = {"parent": stages[-1] if stages else None, "lineage": keys, "row": report.verdict["row"]}
-    artifact = wandb.Artifact(name, type=kind, metadata=metadata)
-    for inside, path in files.items():
-        artifact.add_file(str(path), name=inside)
-    return artifact
