@@ -19,6 +19,7 @@ from modelpress.loggers import offline, server
 from modelpress.loggers.wandb import Wandb, effective_mode, flat, headline
 from modelpress.report.record import Interval, Latency, Ratio, Report, Row
 from modelpress.store import Entry
+from tests.loggers.stand_in import StandIn, serving
 
 
 def records(folder: Path) -> Iterator[Any]:
@@ -231,29 +232,62 @@ def test_a_second_run_of_the_process_is_a_run_of_its_own(tmp_path: Path) -> None
     first.finish("finished")  # harmless when nothing is open
 
 
-@pytest.mark.parametrize("host", server.PUBLIC)
 def test_auto_is_offline_without_a_key_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, host: str
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("WANDB_MODE")
     with caplog.at_level("INFO"):
         assert effective_mode("auto") == "offline"
     assert "no API key" in caplog.text
+
+
+def test_auto_is_online_with_a_key_and_a_server_that_answers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    with serving(StandIn()) as url:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        assert effective_mode("auto") == "online"
+    assert effective_mode("auto") == "offline"
+    assert f"This run is kept offline. The W&B server {url} cannot be reached" in caplog.text
+
+
+def test_online_without_a_server_is_an_error_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    with pytest.raises(ModelPressError, match=r"127.0.0.1:9 cannot be reached .*logger\.wandb\.mode=offline"):
+        Wandb(tmp_path, mode="online").open()
+
+
+def test_a_refused_run_is_an_error_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    with serving(StandIn(status=401)) as url:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        with pytest.raises(ModelPressError, match=r"starts no run \(.*logger\.wandb\.mode=offline"):
+            Wandb(tmp_path, mode="online").open()
+
+
+@pytest.mark.parametrize("host", [*server.PUBLIC, "wandb.example.org"])
+def test_a_key_in_netrc_is_found_under_every_name_of_the_server(
+    host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = f"https://{server.PUBLIC[0] if host in server.PUBLIC else host}"
+    assert not server.has_key(url)
     (tmp_path / "netrc").write_text(f"machine {host}\n  login user\n  password {'k' * 40}\n")
     (tmp_path / "netrc").chmod(0o600)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert effective_mode("auto") == "online"
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert effective_mode("auto") == "offline"
-    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    assert effective_mode("auto") == "online"
+    assert server.has_key(url)
+    assert not server.has_key("https://other.example.org")
 
 
 def test_only_the_first_rank_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert effective_mode("online") == "disabled"
+    assert effective_mode("offline") == "disabled"
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert effective_mode("online") == "online"
+    assert effective_mode("offline") == "offline"
 
 
 def test_wrong_options_are_refused(tmp_path: Path) -> None:

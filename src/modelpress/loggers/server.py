@@ -46,8 +46,8 @@ def has_key(url: str) -> bool:
     return any(entry and entry[2] for entry in entries)
 
 
-def reach(url: str) -> None:
-    """Raise :class:`ModelPressError` within seconds if no server answers; wandb itself would try for hours."""
+def reach(url: str, otherwise: str = KEPT) -> None:
+    """Raise :class:`ModelPressError` within seconds if no server answers; wandb itself would try for long."""
     if urlsplit(url).scheme not in ("http", "https"):
         raise ModelPressError(f"WANDB_BASE_URL is {url!r}; allowed: an address such as https://wandb.example.org.")
     try:
@@ -58,7 +58,7 @@ def reach(url: str) -> None:
         why = getattr(fault, "reason", fault)
         raise ModelPressError(
             f"The W&B server {url} cannot be reached ({why}). It must answer over http from this machine: see to the "
-            f"network or its proxy, or name another server with WANDB_BASE_URL. {KEPT}"
+            f"network or its proxy, or name another server with WANDB_BASE_URL. {otherwise}"
         ) from fault
 
 

@@ -13,13 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelpress.errors import one_of
+from modelpress.errors import ModelPressError, one_of
 from modelpress.loggers.artifacts import Artifacts
-from modelpress.loggers.server import address, has_key
+from modelpress.loggers.server import address, has_key, reach
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
-    from wandb import Run
+    from wandb import Artifact, Run
 
     from modelpress.report.record import Report, Row
     from modelpress.store import Entry
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MODES = ("auto", "online", "offline", "disabled")
+OFFLINE = "With logger.wandb.mode=offline the run is kept here, and `modelpress sync` pushes it later."
 EXIT_CODES = {"finished": 0, "failed": 1, "killed": 128 + signal.SIGTERM}
 NESTED = {
     "latency_ms": ("p50", "p90", "p95", "p99", "min", "cov", "n"),
@@ -66,17 +67,24 @@ class Wandb:
         self._options: dict[str, Any] = {"project": project, "entity": entity, "group": group, "tags": list(tags)}
         self._options.update(name=name, config=dict(config or {}))
         self._artifacts = Artifacts()
+        self._inputs: list[Artifact] = []
         self._sigterm: Any = None
 
     def open(self) -> Run:
-        """Start the run, or return the one that is open. ``mode=auto`` without a key is offline, and says so."""
+        """Start the run, or return the one that is open. Where ``mode=auto`` has to be offline, the log says why.
+
+        Raises :class:`ModelPressError` if a server that was asked for does not answer or starts no run for us.
+        """
         import wandb
 
         if self.run is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             # "create_new": a run that someone left open in this process is neither reused nor closed
             where: dict[str, Any] = {"dir": str(self.folder), "mode": effective_mode(self.mode), "reinit": "create_new"}
-            self.run = wandb.init(**self._options, **where)
+            try:
+                self.run = wandb.init(**self._options, **where)
+            except wandb.Error as fault:
+                raise ModelPressError(f"The W&B server {address()} starts no run ({fault}). {OFFLINE}") from fault
             self._stop_on_sigterm()
         return self.run
 
@@ -89,17 +97,16 @@ class Wandb:
     def log_stage(self, entry: Entry) -> None:
         """A finished stage becomes an output of this run if it trained it, an input if it found it in the store.
 
-        An offline run cannot declare an input: what it logs later names the stage, and `modelpress sync` declares it.
+        An offline run has no inputs: what it logs later names the stage, and `modelpress sync` declares it.
         """
         run = self.open()
         if not self.log_artifacts or run.disabled:
             return
         artifact = self._artifacts.stage(entry)
-        aliases = ["latest", artifact.digest]
         if not entry.reused:
-            run.log_artifact(artifact, aliases=aliases)
+            run.log_artifact(artifact, aliases=aliases(artifact))
         elif not run.offline:
-            run.use_artifact(artifact, aliases=aliases)
+            self._inputs.append(artifact)  # declared at the end: wandb waits for the server then, and no training does
 
     def log_report(self, report: Report, folder: Path) -> None:
         """Send the table, the headline figures and (``log_artifacts``) the reports and ``deploy/`` in ``folder``."""
@@ -113,6 +120,8 @@ class Wandb:
         code = EXIT_CODES[one_of("status", status, EXIT_CODES)]
         run, self.run = self.run, None
         if run is not None:
+            for artifact in self._inputs if status != "killed" else []:
+                use(run, artifact)
             run.finish(exit_code=code)
         if self._sigterm is not None:
             signal.signal(signal.SIGTERM, self._sigterm)
@@ -132,17 +141,39 @@ def rank() -> int:
 
 
 def effective_mode(mode: str) -> str:
-    """``auto`` resolved: what ``WANDB_MODE`` says, else online with a key, else offline. Other ranks log nothing."""
+    """``auto`` resolved: what ``WANDB_MODE`` says, else online with a key for a server that answers, else offline.
+
+    Other ranks log nothing. Raises :class:`ModelPressError` if ``online`` was asked for and no server answers.
+    """
+    wanted = os.environ.get("WANDB_MODE", "auto") if mode == "auto" else mode
     if rank() != 0:
         return "disabled"
-    if mode != "auto":
-        return mode
-    if given := os.environ.get("WANDB_MODE"):
-        return given
-    if has_key(address()):
-        return "online"
-    log.info("W&B: no API key, so this run is kept offline; `modelpress sync` pushes it later.")
-    return "offline"
+    if wanted not in ("auto", "online"):
+        return wanted
+    try:
+        if wanted == "auto" and not has_key(address()):
+            log.info("W&B: no API key, so this run is kept offline; `modelpress sync` pushes it later.")
+            return "offline"
+        reach(address(), OFFLINE)
+    except ModelPressError as fault:
+        if wanted == "online":
+            raise
+        log.warning("This run is kept offline. %s", fault)
+        return "offline"
+    return "online"
+
+
+def use(run: Run, artifact: Artifact) -> None:
+    """Declare an input of a run that is online. What goes wrong there must not fail a job that is done."""
+    try:
+        run.use_artifact(artifact, aliases=aliases(artifact))
+    except Exception as fault:  # wandb's own errors have many classes, some of them private
+        log.warning("W&B: %s is not recorded as an input of this run: %s", artifact.name, fault)
+
+
+def aliases(artifact: Artifact) -> list[str]:
+    """Its digest is an alias, by which every run that rests on it can find it."""
+    return ["latest", artifact.digest]
 
 
 def log_report(run: Run, report: Report) -> None:
