@@ -70,6 +70,7 @@ def train_all(job: Job, network: Graph, tracking: Any) -> dict[Stage, Entry]:
             train(Arm(job, stage, folder, done, tracking.loggers(stage.title)))
 
         done[stage] = job.store.obtain(request(job, stage, done), compute)
+        tracking.log_stage(done[stage])
     return done
 
 
