@@ -67,6 +67,11 @@ class Tracking:
         for run in self._runs.values():
             run.log_stage(entry)
 
+    def to_be_continued(self) -> None:
+        """Another process will go on with this job: it will be the same W&B run."""
+        for run in self._runs.values():
+            run.to_be_continued()
+
     def log_report(self, report: Report, folder: Path) -> None:
         """Hand the finished report, and the files beside it, to whoever keeps reports."""
         for run in self._runs.values():

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 MODES = ("auto", "online", "offline", "disabled")
 OFFLINE = "With logger.wandb.mode=offline the run is kept here, and `modelpress sync` pushes it later."
+CONTINUES = "wandb-run"  # holds the id of a run that another process will go on with
 EXIT_CODES = {"finished": 0, "failed": 1, "killed": 128 + signal.SIGTERM}
 NESTED = {
     "latency_ms": ("p50", "p90", "p95", "p99", "min", "cov", "n"),
@@ -81,6 +82,10 @@ class Wandb:
             self.folder.mkdir(parents=True, exist_ok=True)
             # "create_new": a run that someone left open in this process is neither reused nor closed
             where: dict[str, Any] = {"dir": str(self.folder), "mode": effective_mode(self.mode), "reinit": "create_new"}
+            note = self.folder / CONTINUES
+            if note.is_file():
+                where |= {"id": note.read_text(), "resume": "allow"}
+                note.unlink()
             try:
                 self.run = wandb.init(**self._options, **where)
             except wandb.Error as fault:
@@ -114,6 +119,10 @@ class Wandb:
         log_report(run, report)
         for artifact in self._artifacts.finished(report, Path(folder)) if self.log_artifacts else []:
             run.log_artifact(artifact)
+
+    def to_be_continued(self) -> None:
+        """Whoever opens a run in this folder next goes on with this one: the job is not at its end."""
+        (self.folder / CONTINUES).write_text(self.open().id)
 
     def finish(self, status: str) -> None:
         """Close the run as ``finished``, ``failed`` or ``killed``; harmless when none is open."""
