@@ -110,7 +110,7 @@ class Wandb:
         artifact = self._artifacts.stage(entry)
         if not entry.reused:
             run.log_artifact(artifact, aliases=aliases(artifact))
-        elif not run.offline:
+        elif not run.offline and not run.resumed:  # its first process has declared them
             self._inputs.append(artifact)  # declared at the end: wandb waits for the server then, and no training does
 
     def log_report(self, report: Report, folder: Path) -> None:
