@@ -84,7 +84,7 @@ def test_running_ranges_see_the_whole_batch(world: Path, tmp_path: Path) -> None
     given = [
         f"technique.qat.{key}" for key in ("transform.ranges=running", "transform.samples=24", "optimizer.lr=1e-4")
     ]
-    padded = "dataset.pad_to_multiple=32"  # ranges see padding: as much of it in every share
+    padded = "+dataset.pad_to_multiple=32"  # ranges see padding: as much of it in every share
     one, two = (trained(world, tmp_path / str(len(kind)), "qat", padded, *given, *kind) for kind in (ONE, TWO))
     assert_alike(one, two, lr=1e-3)
     scales = [load_file(folder / "model/numerics.safetensors") for folder in (one, two)]
@@ -104,7 +104,7 @@ def test_a_sweep_with_two_devices_is_one_sweep(
     stages = {}
     for name, kind in (("one", ONE), ("two", TWO)):
         assert (
-            main(["-m", *given, *kind, f"store={tmp_path / name}", f"hydra.sweep.dir=multirun/{name}", "seed=1,"]) == 0
+            main(["-m", *given, *kind, f"store={tmp_path / name}", f"hydra.sweep.dir=multirun/{name}", "seed=1"]) == 0
         )
         found = [json.loads(path.read_text()) for path in (tmp_path / name / "entries").glob("*/entry.json")]
         stages[name] = {
