@@ -23,6 +23,8 @@ from modelpress.graph import graph
 from modelpress.job import Job
 from modelpress.launch import main
 from modelpress.models.base import load
+from modelpress.objectives.distill import Distillation
+from modelpress.objectives.task import Task
 from modelpress.stage import PRUNING, WEIGHTS, Stage
 from modelpress.store import Entry, manifest
 from modelpress.training import Arm, train
@@ -130,6 +132,15 @@ def test_a_rank_that_dies_is_named(world: Path, tmp_path: Path, monkeypatch: pyt
         ModelPressError, match=r"the process of device 1 ended early \(exit status 1; last output: KeyError"
     ):
         trained(world, tmp_path, "prune", *TWO, "technique.prune.trainer.max_epochs=1")
+
+
+def test_a_part_counts_what_it_is_the_mean_of() -> None:
+    parts = {"hard": 1.0, "hidden": 1.0, "attention": 1.0}
+    objective = Distillation(parts)
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])
+    batch = {"labels": torch.tensor([0, 1]), "attention_mask": mask}
+    assert {part: int(objective.terms(part, batch)) for part in parts} == {"hard": 2, "hidden": 5, "attention": 9 + 4}
+    assert int(Task().terms("task", batch)) == 2
 
 
 def faults(*overrides: str) -> str:
