@@ -42,7 +42,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], list[dict[str, 
     def replace(run: Run) -> list[dict[str, Any]]:
         calls: list[dict[str, Any]] = []
 
-        def recorded(cfg: DictConfig, folder: Path, command: str = "") -> float | None:
+        def recorded(cfg: DictConfig, folder: Path, command: str = "", *, measure: bool = True) -> float | None:
             full_error = os.environ.get("HYDRA_FULL_ERROR")
             seen = {"cfg": cfg, "folder": folder, "command": command, "full_error": full_error, "argv": sys.argv[1:]}
             calls.append(seen)
@@ -72,7 +72,7 @@ def test_a_run(pipeline: Any, tmp_path: Path) -> None:
 
 
 def test_a_fault_of_the_user_is_told_in_one_line(pipeline: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    def fails(cfg: DictConfig, folder: Path, command: str) -> float:
+    def fails(cfg: DictConfig, folder: Path, command: str, **_: bool) -> float:
         raise ModelPressError("reviews.csv has no column 'label'")
 
     calls = pipeline(fails)
@@ -109,7 +109,7 @@ def test_full_errors_on_request(
 
 
 def test_a_failing_job_does_not_end_a_sweep(pipeline: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def sometimes(cfg: DictConfig, folder: Path, command: str) -> float:
+    def sometimes(cfg: DictConfig, folder: Path, command: str, **_: bool) -> float:
         if cfg.seed == 2:
             raise ModelPressError("seed 2 is unlucky")
         return float(cfg.seed)
@@ -150,7 +150,7 @@ def test_a_sweep_with_an_unknown_option_starts_no_job(pipeline: Any, capsys: pyt
 
 @pytest.mark.parametrize("lightning", [False, True])
 def test_stopping(lightning: bool, pipeline: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    def stopped(cfg: DictConfig, folder: Path, command: str) -> float:
+    def stopped(cfg: DictConfig, folder: Path, command: str, **_: bool) -> float:
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
@@ -165,7 +165,7 @@ def test_stopping(lightning: bool, pipeline: Any, capsys: pytest.CaptureFixture[
 
 
 def test_an_exit_that_is_not_ours_keeps_its_code(pipeline: Any) -> None:
-    def exits(cfg: DictConfig, folder: Path, command: str) -> float:
+    def exits(cfg: DictConfig, folder: Path, command: str, **_: bool) -> float:
         sys.exit(143)
 
     calls = pipeline(exits)
@@ -241,7 +241,7 @@ def test_config_dir_is_part_of_the_command(pipeline: Any, tmp_path: Path) -> Non
 
 
 def test_log_files_carry_no_colour(pipeline: Any) -> None:
-    def speaks(cfg: DictConfig, folder: Path, command: str) -> float:
+    def speaks(cfg: DictConfig, folder: Path, command: str, **_: bool) -> float:
         logging.getLogger("modelpress.somewhere").info("Stage 1 of 2")
         return 1.0
 

@@ -23,6 +23,8 @@ from modelpress.graph import graph
 from modelpress.job import Job
 from modelpress.launch import main
 from modelpress.models.base import load
+from modelpress.objectives.distill import Distillation
+from modelpress.objectives.task import Task
 from modelpress.stage import PRUNING, WEIGHTS, Stage
 from modelpress.store import Entry, manifest
 from modelpress.training import Arm, train
@@ -84,7 +86,7 @@ def test_running_ranges_see_the_whole_batch(world: Path, tmp_path: Path) -> None
     given = [
         f"technique.qat.{key}" for key in ("transform.ranges=running", "transform.samples=24", "optimizer.lr=1e-4")
     ]
-    padded = "dataset.pad_to_multiple=32"  # ranges see padding: as much of it in every share
+    padded = "+dataset.pad_to_multiple=32"  # ranges see padding: as much of it in every share
     one, two = (trained(world, tmp_path / str(len(kind)), "qat", padded, *given, *kind) for kind in (ONE, TWO))
     assert_alike(one, two, lr=1e-3)
     scales = [load_file(folder / "model/numerics.safetensors") for folder in (one, two)]
@@ -104,7 +106,7 @@ def test_a_sweep_with_two_devices_is_one_sweep(
     stages = {}
     for name, kind in (("one", ONE), ("two", TWO)):
         assert (
-            main(["-m", *given, *kind, f"store={tmp_path / name}", f"hydra.sweep.dir=multirun/{name}", "seed=1,"]) == 0
+            main(["-m", *given, *kind, f"store={tmp_path / name}", f"hydra.sweep.dir=multirun/{name}", "seed=1"]) == 0
         )
         found = [json.loads(path.read_text()) for path in (tmp_path / name / "entries").glob("*/entry.json")]
         stages[name] = {
@@ -130,6 +132,15 @@ def test_a_rank_that_dies_is_named(world: Path, tmp_path: Path, monkeypatch: pyt
         ModelPressError, match=r"the process of device 1 ended early \(exit status 1; last output: KeyError"
     ):
         trained(world, tmp_path, "prune", *TWO, "technique.prune.trainer.max_epochs=1")
+
+
+def test_a_part_counts_what_it_is_the_mean_of() -> None:
+    parts = {"hard": 1.0, "hidden": 1.0, "attention": 1.0}
+    objective = Distillation(parts)
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])
+    batch = {"labels": torch.tensor([0, 1]), "attention_mask": mask}
+    assert {part: int(objective.terms(part, batch)) for part in parts} == {"hard": 2, "hidden": 5, "attention": 9 + 4}
+    assert int(Task().terms("task", batch)) == 2
 
 
 def faults(*overrides: str) -> str:

@@ -62,6 +62,7 @@ def test_files_that_a_clone_lacks_are_named_with_their_checksum(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tiny.make(tmp_path)
+    monkeypatch.setattr("modelpress.reproduction.conf_dir", lambda: tmp_path / "conf")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/extra.yaml").write_text("a: 1")
     (tmp_path / "conf/local").mkdir(parents=True)

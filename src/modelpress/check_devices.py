@@ -22,7 +22,7 @@ def devices(config: Tree) -> Iterable[str]:
     if given < 1:
         yield f"hardware.devices is {given}; allowed: 1, 2, … devices of this machine."
     try:
-        one_of("hardware.strategy", strategy, STRATEGIES)
+        one_of("hardware.strategy", strategy or "auto", STRATEGIES)
     except ModelPressError as error:
         yield str(error)
     yield from _started_by_others()

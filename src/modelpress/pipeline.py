@@ -50,6 +50,8 @@ def execute(job: Job, *, measure: bool = True) -> Report | None:
         reports = "report" in job.config["callbacks"]
         if not (reports and pressing.is_pressed()):
             test_and_press(job, network, done, pressing, tracking)
+        if not measure:
+            tracking.to_be_continued()
         if not (reports and measure):
             return None
         tracking.log_report(pressing.report, job.folder)
@@ -70,6 +72,7 @@ def train_all(job: Job, network: Graph, tracking: Any) -> dict[Stage, Entry]:
             train(Arm(job, stage, folder, done, tracking.loggers(stage.title)))
 
         done[stage] = job.store.obtain(request(job, stage, done), compute)
+        tracking.log_stage(done[stage])
     return done
 
 

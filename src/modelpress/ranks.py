@@ -8,26 +8,25 @@ after the training, rank 0 does alone.
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelpress.benchmark.process import environment, explain_exit, last_words
 from modelpress.errors import ModelPressError
-from modelpress.store import Entry, clear, write_atomic
+from modelpress.store import clear
 
 if TYPE_CHECKING:
     from modelpress.training import Arm
 
-FOLDER = "ranks"  # in the folder of the stage, while it trains
+FOLDER, BRIEF = "ranks", "brief.pickle"  # in the folder of the stage, while it trains
 POLL_S, END_S = 0.05, 60.0
 
 
@@ -44,7 +43,8 @@ def together(arm: Arm) -> Iterator[None]:
         yield
         return
     clear(place)
-    write_atomic(place / "brief.json", json.dumps(_brief(arm), default=str))
+    place.mkdir(parents=True)
+    (place / BRIEF).write_bytes(pickle.dumps(_brief(arm)))
     with _environment(world):
         others = [_start(place, rank) for rank in range(1, world)]
         try:
@@ -65,12 +65,10 @@ def together(arm: Arm) -> Iterator[None]:
 
 def _brief(arm: Arm) -> dict[str, Any]:
     return {
-        "config": arm.job.config,
-        "run": str(arm.job.folder),
-        "command": arm.job.command,
-        "stage": arm.stage.slug,
-        "folder": str(arm.folder.absolute()),
-        "done": {stage.slug: asdict(entry) for stage, entry in arm.done.items()},
+        "job": (arm.job.config, arm.job.folder, arm.job.command),
+        "stage": arm.stage,
+        "folder": arm.folder.absolute(),
+        "done": dict(arm.done),
     }
 
 
@@ -139,16 +137,12 @@ def _environment(world: int) -> Iterator[None]:
 def main(place: Path, rank: int) -> None:
     """Train the stage that rank 0 described in ``place``, as the rank given."""
     from modelpress.benchmark.worker import die_with_parent
-    from modelpress.graph import graph
     from modelpress.job import Job
     from modelpress.training import Arm, train
 
     die_with_parent()
-    brief = json.loads((place / "brief.json").read_text())
-    job = Job(brief["config"], Path(brief["run"]), brief["command"])
-    stages = {stage.slug: stage for stage in graph(job).order}
-    done = {stages[slug]: Entry(**{**entry, "folder": Path(entry["folder"])}) for slug, entry in brief["done"].items()}
-    train(Arm(job, stages[brief["stage"]], Path(brief["folder"]), done, rank=rank))
+    brief = pickle.loads((place / BRIEF).read_bytes())
+    train(Arm(Job(*brief["job"]), brief["stage"], brief["folder"], brief["done"], rank=rank))
 
 
 if __name__ == "__main__":

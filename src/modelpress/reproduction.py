@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from modelpress.config import conf_dir
 from modelpress.job import Job
 from modelpress.store import file_digest
 
@@ -15,7 +16,7 @@ PROGRAMS = (["modelpress", "run"], ["python", "run.py"], ["python", "-m", "model
 # Where results are kept and who watches: no part of the result, and places of one machine.
 LEFT_OUT = ("store=", "logger=", "logger.", "+logger.", "~logger", "hydra.run.dir=")
 DESCRIPTIONS = ("dataset", "model", "teacher")  # nodes of the config that may name files of the user's
-LOCAL = Path("conf/local/default.yaml")  # of the checkout; not in git
+LOCAL = "local/default.yaml"  # in conf/; not in git
 ABROAD = "package:"  # files that `make setup` installs
 
 
@@ -58,12 +59,13 @@ def _remarks(code: Mapping[str, Any]) -> list[str]:
 def _needs(job: Job, arguments: list[str]) -> Iterator[dict[str, str]]:
     for node in DESCRIPTIONS:
         for key, value in _strings(node, job.config[node]):
-            yield from _files(key, value)
+            if set(value) & {"/", "."}:  # a mere word may happen to be the name of something here
+                yield from _files(key, value)
     for flag, value in pairwise(arguments):
         if flag in ("--config-dir", "--config-path"):
             yield from _files(flag, value)
-    if LOCAL.is_file():
-        yield from _files("local", str(LOCAL))
+    if (conf_dir() / LOCAL).is_file():
+        yield {"key": "this machine's settings", "path": f"conf/{LOCAL}", "sha256": file_digest(conf_dir() / LOCAL)}
 
 
 def _strings(key: str, node: Any) -> Iterator[tuple[str, str]]:
@@ -75,12 +77,7 @@ def _strings(key: str, node: Any) -> Iterator[tuple[str, str]]:
 
 
 def _files(key: str, value: str) -> Iterator[dict[str, str]]:
-    """The file that a value names, or all files of the folder. Words that happen to name something here look like
-    paths only if they have a slash or a dot.
-    """
+    """The file that a value names, or all files of the folder; nothing where it names neither."""
     path = Path(value).expanduser()
-    if not value or not (set(value) & {"/", "."}) or not path.exists():
-        return
-    found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    for file in found:
+    for file in [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file()):
         yield {"key": key, "path": str(file), "sha256": file_digest(file)}

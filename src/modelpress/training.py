@@ -82,8 +82,8 @@ def train(arm: Arm) -> None:
     data.share = arm.rank, arm.world_size
     technique = _technique(arm, model, teacher if arm.stage.needs_teacher else None, data)
     trainer = make_trainer(arm, batches=len(data.train_dataloader()))
-    load = nullcontext() if arm.rank else shared(f"training {arm.stage.title}")
-    with load, interruptible(), known_warnings():
+    lock = nullcontext() if arm.rank else shared(f"training {arm.stage.title}")
+    with lock, interruptible(), known_warnings():
         try:
             if technique.steps:
                 resumed = _resume_from(arm.folder)

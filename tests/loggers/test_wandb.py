@@ -15,33 +15,17 @@ from typing import Any
 import pytest
 
 from modelpress.errors import ModelPressError
-from modelpress.loggers import wandb as ours
-from modelpress.loggers.wandb import Wandb, effective_mode, flat, has_key, headline
+from modelpress.loggers import offline, server
+from modelpress.loggers.wandb import Wandb, effective_mode, flat, headline
 from modelpress.report.record import Interval, Latency, Ratio, Report, Row
-
-BLOCK, HEADER, FIRST = 32768, 7, 7  # bytes per block, per chunk header, and of the file's own header
-FULL, LAST = 1, 4  # chunk kinds that complete a record
+from modelpress.store import Entry
+from tests.loggers.stand_in import StandIn, serving
 
 
 def records(folder: Path) -> Iterator[Any]:
-    """Every record of the one offline run under ``folder``. wandb 0.31 has no public reader of its own files."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
+    """Every record of the one offline run under ``folder``."""
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    data, position, body = path.read_bytes(), FIRST, b""
-    assert data[:4] == b":W&B"
-    while position + HEADER <= len(data):
-        if BLOCK - position % BLOCK < HEADER:  # too short for a header: padding up to the next block
-            position += BLOCK - position % BLOCK
-            continue
-        size, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
-        body += data[position + HEADER : position + HEADER + size]
-        position += HEADER + size
-        if kind in (FULL, LAST):
-            record = Record()
-            record.ParseFromString(body)
-            yield record
-            body = b""
+    return offline.records(path)
 
 
 def found(folder: Path, kind: str) -> list[Any]:
@@ -76,6 +60,16 @@ def report() -> Report:
         {"kind": "export", "name": "tiny → ONNX", "key": "def456", "inputs": {}},
     ]
     return Report("demo", "run", {"name": "reviews"}, "accuracy", 1, rows, verdict, True, {}, lineage, {"total": 1.0})
+
+
+def entry(name: str, weights: str, reused: bool, **inputs: Any) -> Entry:
+    """A finished stage as the store hands it out."""
+    files = {"model/model.safetensors": {"sha256": weights, "bytes": 1}}
+    return Entry(f"key-{weights}", "stage", name, Path(), {"seed": 1, **inputs}, files, 1.0, "", reused)
+
+
+TEACHER = entry("big · finetune", "aaa", reused=True)
+STUDENT = entry("tiny · distill", "bbb", reused=False, parent=None, teacher="aaa")
 
 
 def run_folder(folder: Path) -> Path:
@@ -120,6 +114,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
             enable_model_summary=False,
         )
         trainer.fit(Tiny(stage.rpartition("/")[2]), DataLoader(torch.ones(3, 1), num_workers=0))
+    for stage in (TEACHER, STUDENT):
+        run.log_stage(stage)
     run.log_report(report(), run_folder(folder / "job"))
     run.finish("failed")
     deadline = time.monotonic() + 60
@@ -175,7 +171,24 @@ def test_report_and_deploy_are_artefacts_that_name_their_parent(logged: Path) ->
     assert files["demo-report"] == ["report.html"]
     assert files["demo-deploy"] == ["engines/tiny.onnx", "labels.json"]
     assert artifacts["demo-deploy"].type == "model"
-    assert json.loads(artifacts["demo-deploy"].metadata)["parent"] == "abc123"
+    distilled = {"name": "stage-tiny-distill", "digest": artifacts["stage-tiny-distill"].digest}
+    assert json.loads(artifacts["demo-deploy"].metadata)["parents"] == [distilled]
+    (teacher,) = json.loads(artifacts["stage-tiny-distill"].metadata)["parents"]
+    assert teacher["name"] == "stage-big-finetune"
+    assert json.loads(artifacts["demo-report"].metadata)["parents"] == [teacher, distilled]
+    assert "stage-big-finetune" not in artifacts  # found in the store: another run's output
+
+
+def test_a_stage_has_the_same_digest_whoever_found_or_trained_it(logged: Path, tmp_path: Path) -> None:
+    run = Wandb(tmp_path)
+    run.log_stage(entry("big · finetune", "aaa", reused=False))
+    run.finish("finished")
+    (file,) = logged.glob("wandb/offline-run-*/run-*.wandb")
+    (trained,) = found(tmp_path, "artifact")
+    student = offline.read(file)
+    assert student is not None
+    assert [(parent.name, parent.digest) for parent in student.parents] == [(trained.name, trained.digest)]
+    assert sorted(trained.aliases) == sorted(["latest", trained.digest])
 
 
 def test_a_failed_job_is_finished_as_failed(logged: Path) -> None:
@@ -220,28 +233,61 @@ def test_a_second_run_of_the_process_is_a_run_of_its_own(tmp_path: Path) -> None
 
 
 def test_auto_is_offline_without_a_key_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("WANDB_MODE")
     with caplog.at_level("INFO"):
         assert effective_mode("auto") == "offline"
     assert "no API key" in caplog.text
-    assert not has_key()
-    (tmp_path / "netrc").write_text(f"machine {ours.HOST}\n  login user\n  password {'k' * 40}\n")
+
+
+def test_auto_is_online_with_a_key_and_a_server_that_answers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    with serving(StandIn()) as url:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        assert effective_mode("auto") == "online"
+    assert effective_mode("auto") == "offline"
+    assert f"This run is kept offline. The W&B server {url} cannot be reached" in caplog.text
+
+
+def test_online_without_a_server_is_an_error_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    with pytest.raises(ModelPressError, match=r"127.0.0.1:9 cannot be reached .*logger\.wandb\.mode=offline"):
+        Wandb(tmp_path, mode="online").open()
+
+
+def test_a_refused_run_is_an_error_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    with serving(StandIn(status=401)) as url:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        with pytest.raises(ModelPressError, match=r"starts no run \(.*logger\.wandb\.mode=offline"):
+            Wandb(tmp_path, mode="online").open()
+
+
+@pytest.mark.parametrize("host", [*server.PUBLIC, "wandb.example.org"])
+def test_a_key_in_netrc_is_found_under_every_name_of_the_server(
+    host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = f"https://{server.PUBLIC[0] if host in server.PUBLIC else host}"
+    assert not server.has_key(url)
+    (tmp_path / "netrc").write_text(f"machine {host}\n  login user\n  password {'k' * 40}\n")
     (tmp_path / "netrc").chmod(0o600)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert effective_mode("auto") == "online"
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert effective_mode("auto") == "offline"
-    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    assert effective_mode("auto") == "online"
+    assert server.has_key(url)
+    assert not server.has_key("https://other.example.org")
 
 
 def test_only_the_first_rank_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert effective_mode("online") == "disabled"
+    assert effective_mode("offline") == "disabled"
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert effective_mode("online") == "online"
+    assert effective_mode("offline") == "offline"
 
 
 def test_wrong_options_are_refused(tmp_path: Path) -> None:

@@ -171,6 +171,11 @@ def example_report(lost: int = 58, won: int = 60, *, control: bool = True) -> tu
             {"stage": "distill", "model": "tinybert", "key": "77aa10c4d2e9", "parent": "9b1c2d3e4f5a", "seconds": 236},
             {"stage": "control", "model": "tinybert", "key": "c0ffee001122", "parent": "9b1c2d3e4f5a", "seconds": 141},
         ],
+        reproduction={
+            "command": "git clone . ../modelpress-01234567 && cd ../modelpress-01234567 && .venv/bin/python run.py",
+            "needs": [{"key": "dataset.path", "path": "reviews.csv", "sha256": "3f" * 32}],
+            "remarks": ["The working tree had changes that are not in that commit: the command runs without them."],
+        },
         seconds={"finetune": 164.0, "distill": 236.0, "control": 141.0, "press": 22.0, "benchmark": 118.0},
     )
     return report, entries

@@ -88,6 +88,9 @@ def test_everything_is_on_the_page(report: Report, outline: Outline) -> None:
     ):
         assert heading in text
     assert report.command in text
+    assert report.reproduction["command"] in text
+    assert f"It needs reviews.csv (dataset.path), sha256 {'3f' * 32}." in text
+    assert "the command runs without them" in text
     assert str(report.verdict["control"]["words"]) in text
     assert "agreement where the teacher is wrong" in text
     assert "amx_bf16" in text

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from modelpress.report import markdown
+from modelpress.report import markdown, repeat
 from modelpress.report.columns import columns
 from modelpress.report.record import Report, Row
 
@@ -36,6 +36,9 @@ def test_it_says_what_when_and_how(report: Report) -> None:
     assert text.startswith("# reviews_tinybert_distill\n")
     assert "> **It pays.** tinybert in OpenVINO BF16" in text
     assert report.command in text
+    assert f"## Repeat this run\n\n{repeat.WHERE}\n\n```\n{report.reproduction['command']}\n```" in text
+    assert f"- It needs reviews.csv (dataset.path), sha256 {'3f' * 32}." in text
+    assert "Repeat" not in markdown.render(replace(report, reproduction={}))  # written by an older ModelPress
     assert "out of memory" in text
     assert "p99 662" in text
     assert "libraries.openvino: 2026.4.1" in text

@@ -28,7 +28,7 @@ def test_json_has_the_keys_of_the_interface(report: Report, tmp_path: Path) -> N
     content = json.loads((tmp_path / "report.json").read_text())
     assert set(content) == {
         *("schema_version", "name", "command", "dataset", "task_metric", "seed", "rows", "verdict", "complete"),
-        *("environment", "lineage", "seconds"),
+        *("environment", "lineage", "seconds", "reproduction"),
     }
     assert set(content["rows"][0]) == {
         *("id", "stage", "model", "role", "tower", "engine", "precision", "device", "shape", "status", "metric"),

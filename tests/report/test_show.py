@@ -28,6 +28,8 @@ def test_shows_a_folder_a_file_and_a_link(report: Report, tmp_path: Path, capsys
         printed = capsys.readouterr().out
         assert "It pays" in printed
         assert "report.html" in printed
+        assert f"\n  {report.reproduction['command']}\n" in printed
+        assert "It needs reviews.csv (dataset.path)" in printed
 
 
 def test_the_default_is_the_latest_run() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from modelpress.job import Job
     from modelpress.report.record import Report
+    from modelpress.store import Entry
 
 
 class Tracking:
@@ -60,6 +61,16 @@ class Tracking:
             made = [maker(save_dir=str(self.folder / folder)) for maker in self._makers.values()]
             self._made[stage] = made + [run.stage(folder) for run in self._runs.values()]
         return self._made[stage]
+
+    def log_stage(self, entry: Entry) -> None:
+        """Tell whoever keeps lineage of a finished stage, trained or found."""
+        for run in self._runs.values():
+            run.log_stage(entry)
+
+    def to_be_continued(self) -> None:
+        """Another process will go on with this job: it will be the same W&B run."""
+        for run in self._runs.values():
+            run.to_be_continued()
 
     def log_report(self, report: Report, folder: Path) -> None:
         """Hand the finished report, and the files beside it, to whoever keeps reports."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import netrc
 import os
 import re
 import signal
@@ -13,22 +12,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from modelpress.errors import one_of
+from modelpress.errors import ModelPressError, one_of
+from modelpress.loggers.artifacts import Artifacts
+from modelpress.loggers.server import address, has_key, reach
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
     from wandb import Artifact, Run
 
     from modelpress.report.record import Report, Row
+    from modelpress.store import Entry
 
 log = logging.getLogger(__name__)
 
 MODES = ("auto", "online", "offline", "disabled")
+OFFLINE = "With logger.wandb.mode=offline the run is kept here, and `modelpress sync` pushes it later."
+CONTINUES = "wandb-run"  # holds the id of a run that another process will go on with
 EXIT_CODES = {"finished": 0, "failed": 1, "killed": 128 + signal.SIGTERM}
-HOST = "api.wandb.ai"
-REPORT_FILES = ("report.html", "report.json", "report.md")
 NESTED = {
     "latency_ms": ("p50", "p90", "p95", "p99", "min", "cov", "n"),
     "metric_drop": ("value", "ci_low", "ci_high"),
@@ -43,7 +44,8 @@ HEADLINE = re.compile(
 class Wandb:
     """One job's run, built from ``conf/logger/wandb.yaml``; ``save_dir``, ``name`` and ``config`` are the job's own.
 
-    Use: ``open()``, then ``stage(name)`` for each Trainer, ``log_report`` at the end, ``finish`` in ``finally``.
+    Use: ``open()``, then ``stage(name)`` for each Trainer and ``log_stage`` when it is finished, ``log_report`` at the
+    end, ``finish`` in ``finally``.
     """
 
     def __init__(
@@ -65,19 +67,29 @@ class Wandb:
         self.run: Run | None = None
         self._options: dict[str, Any] = {"project": project, "entity": entity, "group": group, "tags": list(tags)}
         self._options.update(name=name, config=dict(config or {}))
+        self._artifacts = Artifacts()
+        self._inputs: list[Artifact] = []
         self._sigterm: Any = None
 
     def open(self) -> Run:
-        """Start the run, or return the one that is open. ``mode=auto`` without a key is offline, and says so."""
+        """Start the run, or return the one that is open. Where ``mode=auto`` has to be offline, the log says why.
+
+        Raises :class:`ModelPressError` if a server that was asked for does not answer or starts no run for us.
+        """
         import wandb
 
         if self.run is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             # "create_new": a run that someone left open in this process is neither reused nor closed
             where: dict[str, Any] = {"dir": str(self.folder), "mode": effective_mode(self.mode), "reinit": "create_new"}
-            if (known := earlier(self.folder)) is not None:
-                where |= {"id": known, "resume": "allow"}
-            self.run = wandb.init(**self._options, **where)
+            note = self.folder / CONTINUES
+            if note.is_file():
+                where |= {"id": note.read_text(), "resume": "allow"}
+                note.unlink()
+            try:
+                self.run = wandb.init(**self._options, **where)
+            except wandb.Error as fault:
+                raise ModelPressError(f"The W&B server {address()} starts no run ({fault}). {OFFLINE}") from fault
             self._stop_on_sigterm()
         return self.run
 
@@ -87,15 +99,38 @@ class Wandb:
 
         return StageLogger(self.open(), name, self.folder)
 
+    def log_stage(self, entry: Entry) -> None:
+        """A finished stage becomes an output of this run if it trained it, an input if it found it in the store.
+
+        An offline run has no inputs: what it logs later names the stage, and `modelpress sync` declares it.
+        """
+        run = self.open()
+        if not self.log_artifacts or run.disabled:
+            return
+        artifact = self._artifacts.stage(entry)
+        if not entry.reused:
+            run.log_artifact(artifact, aliases=aliases(artifact))
+        elif not run.offline and not run.resumed:  # its first process has declared them
+            self._inputs.append(artifact)  # declared at the end: wandb waits for the server then, and no training does
+
     def log_report(self, report: Report, folder: Path) -> None:
         """Send the table, the headline figures and (``log_artifacts``) the reports and ``deploy/`` in ``folder``."""
-        log_report(self.open(), report, folder, artifacts=self.log_artifacts)
+        run = self.open()
+        log_report(run, report)
+        for artifact in self._artifacts.finished(report, Path(folder)) if self.log_artifacts else []:
+            run.log_artifact(artifact)
+
+    def to_be_continued(self) -> None:
+        """Whoever opens a run in this folder next goes on with this one: the job is not at its end."""
+        (self.folder / CONTINUES).write_text(self.open().id)
 
     def finish(self, status: str) -> None:
         """Close the run as ``finished``, ``failed`` or ``killed``; harmless when none is open."""
         code = EXIT_CODES[one_of("status", status, EXIT_CODES)]
         run, self.run = self.run, None
         if run is not None:
+            for artifact in self._inputs if status != "killed" else []:
+                use(run, artifact)
             run.finish(exit_code=code)
         if self._sigterm is not None:
             signal.signal(signal.SIGTERM, self._sigterm)
@@ -108,12 +143,6 @@ class Wandb:
             self._sigterm = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_CODES["killed"]))
 
 
-def earlier(folder: Path) -> str | None:
-    """The id of the run that an earlier process logged into this folder: a job's W&B run goes on with the job."""
-    kept = sorted(folder.glob("wandb/*run-*-*"), key=lambda path: path.name.partition("run-")[2])
-    return kept[-1].name.rpartition("-")[2] if kept else None
-
-
 def rank() -> int:
     """This process's number in a distributed job; 0 when it is alone."""
     given = (os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ)
@@ -121,42 +150,49 @@ def rank() -> int:
 
 
 def effective_mode(mode: str) -> str:
-    """``auto`` resolved: what ``WANDB_MODE`` says, else online with a key, else offline. Other ranks log nothing."""
+    """``auto`` resolved: what ``WANDB_MODE`` says, else online with a key for a server that answers, else offline.
+
+    Other ranks log nothing. Raises :class:`ModelPressError` if ``online`` was asked for and no server answers.
+    """
+    wanted = os.environ.get("WANDB_MODE", "auto") if mode == "auto" else mode
     if rank() != 0:
         return "disabled"
-    if mode != "auto":
-        return mode
-    if given := os.environ.get("WANDB_MODE"):
-        return given
-    if has_key():
-        return "online"
-    log.info("W&B: no API key, so this run is kept offline; `wandb sync <folder>` uploads it later.")
-    return "offline"
-
-
-def has_key() -> bool:
-    """Whether ``WANDB_API_KEY`` or netrc holds a key for the server (``WANDB_BASE_URL``)."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", f"https://{HOST}")).netloc
+    if wanted not in ("auto", "online"):
+        return wanted
     try:
-        entry = netrc.netrc(os.environ.get("NETRC")).authenticators(host)
-    except (FileNotFoundError, netrc.NetrcParseError):
-        return False
-    return bool(entry and entry[2])
+        if wanted == "auto" and not has_key(address()):
+            log.info("W&B: no API key, so this run is kept offline; `modelpress sync` pushes it later.")
+            return "offline"
+        reach(address(), OFFLINE)
+    except ModelPressError as fault:
+        if wanted == "online":
+            raise
+        log.warning("This run is kept offline. %s", fault)
+        return "offline"
+    return "online"
 
 
-def log_report(run: Run, report: Report, folder: Path, *, artifacts: bool = True) -> None:
-    """Send a finished report to an open run: ``report`` table, summary, and the files as artefacts."""
+def use(run: Run, artifact: Artifact) -> None:
+    """Declare an input of a run that is online. What goes wrong there must not fail a job that is done."""
+    try:
+        run.use_artifact(artifact, aliases=aliases(artifact))
+    except Exception as fault:  # wandb's own errors have many classes, some of them private
+        log.warning("W&B: %s is not recorded as an input of this run: %s", artifact.name, fault)
+
+
+def aliases(artifact: Artifact) -> list[str]:
+    """Its digest is an alias, by which every run that rests on it can find it."""
+    return ["latest", artifact.digest]
+
+
+def log_report(run: Run, report: Report) -> None:
+    """Send a finished report to an open run: the ``report`` table and the headline figures."""
     import wandb
 
     rows = [flat(row) for row in report.rows]
     columns: list[str | int] = list(rows[0]) if rows else []
     run.log({"report": wandb.Table(columns=columns, data=[list(row.values()) for row in rows], allow_mixed_types=True)})
     run.summary.update(headline(report))
-    if artifacts:
-        for artifact in _artifacts(run, report, Path(folder)):
-            run.log_artifact(artifact)
 
 
 def flat(row: Row) -> dict[str, Any]:
@@ -180,30 +216,3 @@ def headline(report: Report) -> dict[str, Any]:
         return found
     figures = {name: value for name, value in flat(best).items() if value is not None and HEADLINE.fullmatch(name)}
     return {**found, "row": best.id, **figures}
-
-
-def _artifacts(run: Run, report: Report, folder: Path) -> list[Artifact]:
-    """``<name>-report`` and ``<name>-deploy``, as far as their files exist."""
-    deploy = folder / "deploy"
-    reports = [folder / name for name in REPORT_FILES if (folder / name).is_file()]
-    engines = [path for path in sorted(deploy.rglob("*")) if path.is_file()]
-    made = [
-        _artifact(report, f"{report.name}-report", "report", {path.name: path for path in reports}),
-        _artifact(report, f"{report.name}-deploy", "model", {str(p.relative_to(deploy)): p for p in engines}),
-    ]
-    return [artifact for artifact in made if artifact is not None]
-
-
-def _artifact(report: Report, name: str, kind: str, files: Mapping[str, Path]) -> Artifact | None:
-    """An artefact that says what it was made from: the store keys of every stage, the last one being its parent."""
-    import wandb
-
-    if not files:
-        return None
-    keys = [{part: entry.get(part) for part in ("kind", "name", "key")} for entry in report.lineage]
-    stages = [entry["key"] for entry in keys if entry["kind"] == "stage"]
-    metadata = {"parent": stages[-1] if stages else None, "lineage": keys, "row": report.verdict["row"]}
-    artifact = wandb.Artifact(name, type=kind, metadata=metadata)
-    for inside, path in files.items():
-        artifact.add_file(str(path), name=inside)
-    return artifact

@@ -108,9 +108,8 @@ class Distillation(Objective):
         """Items, real tokens (states), or pairs of real tokens (attention)."""
         if part in PREDICTION:
             return super().terms(part, batch)
-        items = len(batch["labels"])
-        tokens = _real_tokens(batch, items, 1, batch["labels"].device).bool().sum(1)
-        return tokens.square().sum() if part == "attention" else tokens.sum()
+        tokens = functional.real_tokens(batch, len(batch["labels"]), 1, batch["labels"].device).bool().sum(1)
+        return (tokens.square() if part == "attention" else tokens).sum()
 
     def forward(
         self, output: Output, batch: Batch, teacher_output: Output | None, progress: float
@@ -149,7 +148,7 @@ class Distillation(Objective):
     def _attention(self, student: Output, teacher: Output, batch: Batch) -> Tensor:
         learned = _given(student.attentions, "attentions", "student")
         wanted = _given(teacher.attentions, "attentions", "teacher")
-        mask = _real_tokens(batch, learned[0].shape[0], learned[0].shape[-1], learned[0].device)
+        mask = functional.real_tokens(batch, learned[0].shape[0], learned[0].shape[-1], learned[0].device)
         pairs = [(learned[place - 1], wanted[layer - 1]) for place, layer in self.layers.items()]
         return torch.stack([functional.attention_scores(*pair, mask) for pair in pairs]).mean()
 
@@ -164,7 +163,7 @@ class Distillation(Objective):
         place, layer = pair
         learned = _given(student.hidden_states, "hidden_states", "student")[place]
         wanted = _given(teacher.hidden_states, "hidden_states", "teacher")[layer]
-        mask = _real_tokens(batch, learned.shape[0], learned.shape[1], learned.device)
+        mask = functional.real_tokens(batch, learned.shape[0], learned.shape[1], learned.device)
         if str(place) in self.projections:
             learned = self.projections[str(place)](learned)
         return loss(learned, wanted, mask)
@@ -248,9 +247,3 @@ def _given(value: T | None, what: str, who: str) -> T:
             "use a model that offers them, or set that part's weight to 0."
         )
     return value
-
-
-def _real_tokens(batch: Batch, size: int, length: int, device: torch.device) -> Tensor:
-    """``attention_mask``, or all real where a batch has none (images)."""
-    mask = batch.get("attention_mask")
-    return torch.ones(size, length, device=device) if mask is None else mask

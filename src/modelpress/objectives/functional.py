@@ -6,6 +6,9 @@ what stands at padding has no influence, neither on a loss nor on a gradient.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -87,6 +90,12 @@ def check_heads(student: int, teacher: int) -> None:
             "the teacher's number must be a multiple of the student's. "
             "Give the student a divisor of it, or set objective.weights.attention=0."
         )
+
+
+def real_tokens(batch: Mapping[str, Tensor], size: int, length: int, device: torch.device) -> Tensor:
+    """``attention_mask``, or all real where a batch has none (images)."""
+    mask = batch.get("attention_mask")
+    return torch.ones(size, length, device=device) if mask is None else mask
 
 
 def _same_shape(what: str, student: Tensor, teacher: Tensor) -> None:

@@ -111,7 +111,7 @@ class InputQuantizer(nn.Module):
         """Move the range a little towards this batch's."""
         assert self.momentum is not None
         amax = fake.channel_amax(x.reshape(-1, 1), 1)[0]
-        if torch.distributed.is_initialized():  # several devices share a batch
+        if torch.distributed.is_available() and torch.distributed.is_initialized():  # several devices share a batch
             torch.distributed.all_reduce(amax, torch.distributed.ReduceOp.MAX)
         self.scale.lerp_(fake.scale_of(amax), 1 - self.momentum)
 
