@@ -54,7 +54,7 @@ def cut_before_exit(file: Path) -> None:
 
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two finished jobs, of which the first has trained the teacher, and one that runs still."""
+    """Two finished jobs, of which the first has trained the teacher, one that runs still and one that was killed."""
     monkeypatch.chdir(tmp_path)
     distilled = {"parent": None, "teacher": "aaa"}
     first = (stage("big · finetune", "aaa", reused=False), stage("tiny · distill", "bbb", reused=False, **distilled))
@@ -62,6 +62,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     job(tmp_path / "multirun/now/0", "done", *first)
     job(tmp_path / "multirun/now/1", "failed", *second, end="failed")
     job(tmp_path / "multirun/now/2", "running", end=None, pid=os.getpid())
+    job(tmp_path / "multirun/now/3", "running", end=None, pid=2**22 + 1)
     return tmp_path / "multirun/now"
 
 
@@ -84,24 +85,24 @@ def test_runs_are_pushed_once_and_their_parents_recorded(
         known_login(monkeypatch, url)
         assert main(["sync"]) == 0
         said = capfd.readouterr().out
-        first, second, running = (read(sweep / str(number)) for number in range(3))
-        assert stand_in.runs == {first.id: 0, second.id: 1}
+        first, second, running, killed = (read(sweep / str(number)) for number in range(4))
+        assert stand_in.runs == {first.id: 0, second.id: 1, killed.id: 1}  # with their exit codes
         assert stand_in.used == [(second.id, "stage-big-finetune")]
-        assert "2 to push, 1 left alone, 0 pushed before." in said
+        assert "3 to push, 1 left alone, 0 pushed before." in said
         assert f"left alone  {os.path.relpath(running.file.parent)}: it is still being written (process" in said
-        assert "2 pushed, lineage of 1 recorded, 0 failed." in said
+        assert "3 pushed, lineage of 1 recorded, 0 failed." in said
         assert not running.is_pushed
         asked = len(stand_in.asked)
         assert main(["sync", "multirun"]) == 0
         assert len(stand_in.asked) == asked
-        assert "1 left alone, 2 pushed before." in capfd.readouterr().out
+        assert "1 left alone, 3 pushed before." in capfd.readouterr().out
 
 
 def test_lineage_that_was_cut_off_is_recorded_by_the_next_sync(
     sweep: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stand_in, second = StandIn(), read(sweep / "1")
-    for number in range(2):
+    for number in (0, 1, 3):
         offline.beside(read(sweep / str(number)).file, offline.SYNCED).touch()  # as plain `wandb sync` leaves it
     stand_in.runs[second.id] = 1
     with serving(stand_in) as url:
@@ -125,7 +126,7 @@ def test_a_dry_run_asks_no_server(
     known_login(monkeypatch, f"http://127.0.0.1:{free_port()}")
     assert main(["sync", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert said.count("to push     multirun/now/") == 2
+    assert said.count("to push     multirun/now/") == 3
     assert not list(sweep.rglob(f"*{offline.SYNCED}"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,11 +76,26 @@ def read(file: Path) -> OfflineRun | None:
     return OfflineRun(file, run.run_id, run.project, run.entity, exit_code, parents)
 
 
+def mend(file: Path) -> None:
+    """Cut off the half record with which a killed process ends a file: wandb never calls such a file pushed."""
+    ends = [end for end, _ in _whole(file.read_bytes())]
+    if ends and ends[-1] < file.stat().st_size:
+        os.truncate(file, ends[-1])
+
+
 def records(file: Path) -> Iterator[Record]:
     """Every whole record of a file; nothing after the place where it breaks off."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    data, position, body = file.read_bytes(), FIRST, b""
+    for _, body in _whole(file.read_bytes()):
+        record = Record()
+        record.ParseFromString(body)
+        yield record
+
+
+def _whole(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Where each whole record ends, and its bytes."""
+    position, body = FIRST, b""
     while data.startswith(MAGIC) and position + HEADER <= len(data):
         if BLOCK - position % BLOCK < HEADER:  # too short for a header: padding up to the next block
             position += BLOCK - position % BLOCK
@@ -90,9 +106,7 @@ def records(file: Path) -> Iterator[Record]:
             return
         body += data[position - size : position]
         if kind in (FULL, LAST):
-            record = Record()
-            record.ParseFromString(body)
-            yield record
+            yield position, body
             body = b""
 
 

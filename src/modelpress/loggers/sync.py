@@ -114,6 +114,9 @@ def perform(found: Plan) -> int:
     api = server.login(url)
     if found.push:
         print(f"Pushing {len(found.push)} to {url}", flush=True)
+        for run in found.push:
+            if run.exit_code is None:
+                offline.mend(run.file)
         server.push(found.push, url)
     failed = [run for run in found.push if not run.is_pushed]
     todo = [run for run in (*found.push, *found.record) if run.is_pushed and not run.is_recorded]
