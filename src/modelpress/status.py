@@ -1,4 +1,4 @@
-"""status.json: how one job stands (``running``, ``done`` or ``failed``), readable while it runs and after it died."""
+"""status.json: how one job stands (see :data:`STATUSES`), readable while it runs and after it died."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-STATUSES = ("running", "done", "failed")
+STATUSES = ("running", "done", "failed", "skipped")  # skipped: its search had no use for it
+ENDED = STATUSES[1:]
 FILE = "status.json"
 BUG_FILE = "error.txt"
 log = logging.getLogger(__name__)
@@ -46,6 +47,11 @@ class Status:
     def done(self, score: float) -> None:
         """The job ended well; ``score`` is its task metric (NaN is written as null)."""
         self._write("done", None, None if score != score else score)
+
+    def skipped(self, reason: str, **facts: Any) -> None:
+        """The job was not worth finishing."""
+        self.note(**facts)
+        self._write("skipped", reason, None)
 
     def failed(self, reason: str, bug: Exception | None = None) -> None:
         """The job did not end well; the traceback of a ``bug`` goes to ``error.txt``."""
