@@ -76,7 +76,7 @@ def test_layers_and_the_rest() -> None:
         {},
         {"target": "macs", "sparsity": 0.3},
         {"remove": ["layers", "heads", "neurons", "width"]},
-        {"remove": ["neurons"]},
+        {"remove": ["neurons"], "sparsity": 0.3},
     ],
 )
 def test_the_shape_it_ends_with_is_known_without_data_or_training(options: dict[str, Any]) -> None:
