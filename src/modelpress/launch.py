@@ -23,6 +23,7 @@ from modelpress.errors import ModelPressError
 from modelpress.status import BUG_FILE, Status
 from modelpress.sweep import folder as sweep_folder
 from modelpress.sweep import member, space, summary
+from modelpress.sweep.rules import Skipped
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 log = logging.getLogger(__name__)
@@ -134,6 +135,10 @@ def job(cfg: Any) -> member.Score:
         by = "by the user" if _Launch.interrupted else repr(stop)
         status.failed(f"stopped {by}; the same command continues")
         raise
+    except Skipped as why:
+        log.info("skipped: %s", why)
+        status.skipped(str(why), **why.facts)
+        return member.nothing(objectives)
     except Exception as error:
         _failed(status, folder, error)
         return member.nothing(objectives)
@@ -143,9 +148,11 @@ def job(cfg: Any) -> member.Score:
 
 def _checked_run(cfg: Any, state: Any, folder: Path, command: str, status: Status, *, measure: bool) -> float:
     from modelpress.check import check
+    from modelpress.sweep import untrained
 
     check(cfg, list(state.overrides.task))
     status.note(identity=member.identity(cfg))
+    untrained.check(cfg, folder)
     from modelpress import pipeline
 
     score = pipeline.run(cfg, folder=folder, command=command, measure=measure)

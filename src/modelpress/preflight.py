@@ -67,6 +67,11 @@ def untrained(job: Job, stage: Stage) -> Model | None:
         if type(parts(above).get("transform", Identity())) is not Identity:
             return None
         above = above.parent
+    return start(job, stage)
+
+
+def start(job: Job, stage: Stage) -> Model | None:
+    """The stage's own network without any training; ``None`` if only a trained teacher can tell what it looks like."""
     recipe = stage.recipe
     if recipe.init == "teacher":
         if not isinstance(recipe, TextModel):

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 TRAINED = "trained"  # and waiting to be measured: a job of a parallel sweep between its two waves
-STATUSES = ("running", TRAINED, "done", "failed")
+ENDED = ("done", "failed", "skipped")  # skipped: its search had no use for it
+STATUSES = ("running", TRAINED, *ENDED)
 FILE = "status.json"
 BUG_FILE = "error.txt"
 log = logging.getLogger(__name__)
@@ -52,6 +53,11 @@ class Status:
     def done(self, score: float) -> None:
         """The job ended well; ``score`` is its task metric (NaN is written as null)."""
         self._write("done", None, None if score != score else score)
+
+    def skipped(self, reason: str, **facts: Any) -> None:
+        """The job was not worth finishing."""
+        self.note(**facts)
+        self._write("skipped", reason, None)
 
     def failed(self, reason: str, bug: Exception | None = None) -> None:
         """The job did not end well; the traceback of a ``bug`` goes to ``error.txt``."""

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 
 from modelpress.callbacks.best import Best
 from modelpress.callbacks.curves import Curves
+from modelpress.callbacks.median import medians
 from modelpress.callbacks.patience import Patience
 from modelpress.callbacks.resume import Resume
 from modelpress.config import OWN_TRAINER_KEYS, build
@@ -76,6 +77,7 @@ def _callbacks(arm: Arm) -> list[Callback]:
     callbacks: list[Callback] = [best, Resume(checkpoints, options["checkpoint_seconds"]), Curves(arm.folder)]
     if options["early_stopping_patience"] is not None:
         callbacks.append(Patience(metric, mode="max", patience=options["early_stopping_patience"]))
+    callbacks += medians(arm.job.folder, metric, is_last=arm.stage.name == [*arm.job.config["technique"]][-1])
     nodes = arm.job.config["callbacks"] or {}
     return callbacks + [build(node, f"callbacks.{name}") for name, node in nodes.items()]
 

@@ -60,6 +60,7 @@ def test_what_did_not_finish_is_kept_with_its_reason(runs: list[Run], name: str,
 def test_running_told_to_write_nothing_and_damaged_status(tmp_path: Path) -> None:
     assert read(status(tmp_path / "a", "running", pid=os.getpid())).status == "running"
     assert read(status(tmp_path / "b", "done")).status == "no report"
+    assert read(status(tmp_path / "e", "skipped", "4.1 ms [3.9, 4.3] untrained, limit 3")).status == "skipped"
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "status.json").write_text('{"sta')
     assert read(tmp_path / "c").status == "unreadable"

@@ -17,7 +17,7 @@ from modelpress.errors import ModelPressError
 from modelpress.graph import graph
 from modelpress.job import Job
 from modelpress.pruning import on_engine
-from modelpress.pruning.on_engine import FILE, EngineLatency, deciding, engine_name, interval, shortened, structure
+from modelpress.pruning.on_engine import FILE, EngineLatency, deciding, engine_names, interval, shortened, structure
 from modelpress.training import Arm
 from tests.benchmark.fakes import settings
 
@@ -42,7 +42,7 @@ class Rows:
 
     def __call__(self, subjects: Any, workloads: Any, *_: Any) -> Any:
         self.asked.append([subject.id for subject in subjects])
-        rows = [row(subject.id, self.ms[subject.id], self.status) for subject in subjects]
+        rows = [row(subject.id, self.ms[subject.plan.precision], self.status) for subject in subjects]
         return type("Session", (), {"measurements": rows})
 
 
@@ -75,7 +75,7 @@ def stubbed(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
         plan = type("Plan", (), {})
         built = [plan() for _ in rows.ms]
         for one, precision in zip(built, rows.ms, strict=True):
-            one.precision = precision
+            one.engine, one.precision = latency.engines[0], precision
         engine = type("Engine", (), {"build": lambda *_: built})()
         monkeypatch.setattr("modelpress.benchmark.measure.measure", rows)
         monkeypatch.setattr("modelpress.export.onnx.export", lambda *_: {"main": Path("x.onnx")})
@@ -93,7 +93,7 @@ def test_the_fastest_precision_is_found_once_and_kept(stubbed: Any) -> None:
     assert latency(first).value == pytest.approx(3.0)
     latency(second)
     latency(nn.Linear(3, 2))  # other weights, same shape
-    assert rows.asked == [["fp32", "bf16"], ["bf16"]]
+    assert rows.asked == [["openvino fp32", "openvino bf16"], ["openvino bf16"]]
     record = json.loads((latency.folder / FILE).read_text())
     assert (record["engine"], record["precision"], record["shape"]) == ("openvino", "bf16", "1x16")
     assert len(record["measured"]) == 2
@@ -101,12 +101,14 @@ def test_the_fastest_precision_is_found_once_and_kept(stubbed: Any) -> None:
 
 def test_what_cannot_be_measured_is_a_clear_error(stubbed: Any) -> None:
     latency = stubbed(Rows({"fp32": 5.0}, "failed"), "engine=[onnxruntime]")
-    with pytest.raises(ModelPressError, match=r"cannot be measured in onnxruntime: fp32: reason"):
+    with pytest.raises(ModelPressError, match=r"cannot be measured: onnxruntime fp32: reason"):
         latency(nn.Linear(3, 2))
 
 
 def test_foreign_load_is_said(stubbed: Any, caplog: pytest.LogCaptureFixture) -> None:
-    stubbed(Rows({"fp32": 5.0}, "unstable"), "engine=[onnxruntime]")(nn.Linear(3, 2))
+    latency = stubbed(Rows({"fp32": 5.0}, "unstable"), "engine=[onnxruntime]")
+    latency(nn.Linear(3, 2))
+    assert latency.disturbed == "reason"
     assert "measured under foreign load (reason)" in caplog.text
 
 
@@ -138,7 +140,9 @@ def test_structure_sees_shapes_and_heads_but_no_weights() -> None:
 
 def test_what_a_latency_depends_on_is_in_the_key(world: Path) -> None:
     base = deciding(job_of(world))
-    assert engine_name(job_of(world, "engine=[torch,openvino]")) == "openvino"
+    both = job_of(world, "engine=[torch,openvino,onnxruntime]")
+    assert engine_names(both) == ["openvino", "onnxruntime"]
+    assert deciding(both) != deciding(both, engine_names(both))
     assert deciding(job_of(world, "benchmark.repeat=1")) == base
     for change in ("engine=[openvino]", "hardware.threads=1", "benchmark.shapes=[data]"):
         assert deciding(job_of(world, change)) != base

@@ -8,6 +8,18 @@ from pathlib import Path
 
 import pytest
 
+import tests.sweep.jobs as jobs
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Jobs in this process run ``jobs.run`` instead of a real one, and waste no time."""
+    monkeypatch.setenv(jobs.ENV, str(tmp_path))
+    monkeypatch.setenv("MODELPRESS_LOCK_FOLDER", str(tmp_path))
+    monkeypatch.setattr("modelpress.pipeline.run", jobs.run)
+    monkeypatch.setattr(jobs, "span", lambda kind, seconds: None)
+    return tmp_path
+
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

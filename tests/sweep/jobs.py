@@ -112,6 +112,19 @@ def report_of(folder: Path, metric: float, p50: float, command: str = "") -> Rep
     return Report(folder.name, command, {"name": "r"}, "accuracy", 1, [row], verdict, True, {}, [], {"total": 1.0})
 
 
+def search(place: Path) -> Path:
+    """The folder of the only search that was started in ``place``."""
+    (found,) = (place / "multirun").iterdir()
+    return found
+
+
+def trials(place: Path) -> list[Any]:
+    """What its study holds."""
+    import optuna
+
+    return optuna.load_study(study_name="sweep", storage=f"sqlite:///{search(place) / 'study.db'}").get_trials()
+
+
 def status(folder: Path) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((folder / "status.json").read_text())
     return record

@@ -24,6 +24,12 @@ def test_nothing_is_touched(kind: type[Transform]) -> None:
     assert transform.coverage(model) == {}
 
 
+def test_only_a_transform_that_says_so_is_known_untrained() -> None:
+    model = nn.Linear(3, 2)
+    assert Identity().reshaped(model) is model
+    assert Transform().reshaped(model) is None
+
+
 def test_it_may_stand_anywhere_but_behind_sixteen_bits() -> None:
     assert Identity.kind == "identity"
     assert Identity.forbidden_after == ("precision",)

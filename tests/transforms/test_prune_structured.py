@@ -19,6 +19,7 @@ from modelpress.models.base import load, save
 from modelpress.models.classifier import TextClassifier
 from modelpress.objectives.distill import Distillation
 from modelpress.optimizer import OptimizerConfig
+from modelpress.pruning.on_engine import structure
 from modelpress.pruning.structure import LayerShape, Shape, parameters, shape_of
 from modelpress.teacher import Teacher
 from modelpress.technique import Technique
@@ -67,6 +68,29 @@ def test_layers_and_the_rest() -> None:
     transform, model = prepared(remove=["layers", "heads", "neurons", "width"])
     assert model.num_layers == len(transform.kept_layers) < 4
     assert outside_embeddings(model) <= 0.5 * outside_embeddings(encoder())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"target": "macs", "sparsity": 0.3},
+        {"remove": ["layers", "heads", "neurons", "width"]},
+        {"remove": ["neurons"], "sparsity": 0.3},
+    ],
+)
+def test_the_shape_it_ends_with_is_known_without_data_or_training(options: dict[str, Any]) -> None:
+    _, pruned = prepared(**options)
+    known = PruneStructured(**{"round_to": 1, "sparsity": 0.5, **options}).reshaped(encoder())
+    assert known is not None
+    assert structure(known) == structure(pruned)
+    assert structure(known) != structure(encoder())
+
+
+def test_a_shape_that_weights_or_a_measurement_decide_is_not_known() -> None:
+    assert PruneStructured(allocation="global").reshaped(encoder()) is None
+    assert PruneStructured(target="latency_ms", budget_ms=1.0).reshaped(encoder()) is None
+    assert PruneStructured(remove=["channels"], importance="magnitude").reshaped(encoder()) is None
 
 
 def test_a_latency_budget_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:

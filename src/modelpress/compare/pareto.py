@@ -1,29 +1,22 @@
-"""The Pareto front: points that no other point beats in both directions. Pure."""
+"""The Pareto front: points that no other point beats in every direction. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
-
-Point = tuple[float, float]
 
 
-def front(points: Sequence[Point], x: int, y: int) -> list[int]:
-    """Indices of the points that are not dominated; ``x`` and ``y`` are 1 (higher is better) or -1.
+def front(points: Sequence[Sequence[float]], *ways: int) -> list[int]:
+    """Indices of the points that are not dominated, ascending; ``ways``: for each number 1 (more is better) or -1.
 
-    A point is dominated by one that is at least as good in both and better in one. Equal points stand or fall
-    together. O(n log n).
+    A point is dominated by one that is at least as good in everything and better in something. Equal points stand or
+    fall together.
 
     >>> front([(1, 0.8), (2, 0.9), (3, 0.85)], -1, 1)
     [0, 1]
     """
-    order = sorted(range(len(points)), key=lambda i: (-x * points[i][0], -y * points[i][1]))
-    kept: list[int] = []
-    best = -float("inf")
-    for _, same_x in groupby(order, key=lambda i: points[i][0]):
-        group = list(same_x)
-        top = y * points[group[0]][1]
-        if top > best:
-            kept += [i for i in group if y * points[i][1] == top]
-            best = top
-    return sorted(kept)
+    gains = [tuple(way * number for way, number in zip(ways, point, strict=True)) for point in points]
+    kept: dict[tuple[float, ...], None] = {}
+    for gain in sorted(set(gains), reverse=True):  # whoever dominates a point stands before it
+        if not any(all(a >= b for a, b in zip(better, gain, strict=True)) for better in kept):
+            kept[gain] = None
+    return [index for index, gain in enumerate(gains) if gain in kept]

@@ -17,9 +17,9 @@ from modelpress.compare.overrides import Value, as_number, overrides
 from modelpress.errors import ModelPressError
 from modelpress.report.record import Report, Row, load
 
-# How a run stands. trained: waiting to be measured; stopped: its process died without a word; no report: it ended well,
-# but was told to write none.
-RUN_STATUSES = ("done", "running", "trained", "stopped", "failed", "unreadable", "no report")
+# How a run stands. trained: waiting to be measured; stopped: its process died without a word; skipped: its search had
+# no use for it; no report: it ended well, but was told to write none.
+RUN_STATUSES = ("done", "running", "trained", "stopped", "failed", "skipped", "unreadable", "no report")
 KEPT_DETAILS = ("p50_interval_ms", "latency_from")
 
 
@@ -128,7 +128,7 @@ def _with_report(run: Run) -> Run:
     given = {name: entry for name, entry in overrides(command).items() if name != "seed"}
     changes: dict[str, Any] = {"name": report.name, "seed": report.seed, "command": command, "overrides": given}
     seconds = run.seconds if run.seconds is not None else as_number(report.seconds.get("total"))
-    status_now = run.status if run.status in ("failed", "running", "trained") else "done"
+    status_now = run.status if run.status in ("failed", "running", "trained", "skipped") else "done"
     return replace(run, status=status_now, report=_light(report), origin=found, seconds=seconds, **changes)
 
 

@@ -17,7 +17,7 @@ from modelpress.report.record import Row
 if TYPE_CHECKING:
     from rich.console import Console
 
-COLOURS = {"done": "green", "running": "blue", "no report": "dim"}
+COLOURS = {"done": "green", "running": "blue", "no report": "dim", "skipped": "dim"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -7,12 +7,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelpress.loggers.artifacts import Parent
-
-if TYPE_CHECKING:
-    from wandb.proto.wandb_internal_pb2 import Record
 
 # A log of leveldb's form: blocks of chunks, each chunk with checksum, length and kind before its bytes.
 BLOCK, HEADER, FIRST = 32768, 7, 7  # bytes per block, per chunk header, and of the file's own header
@@ -83,12 +80,12 @@ def mend(file: Path) -> None:
         os.truncate(file, ends[-1])
 
 
-def records(file: Path) -> Iterator[Record]:
+def records(file: Path) -> Iterator[Any]:
     """Every whole record of a file; nothing after the place where it breaks off."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto import wandb_internal_pb2 as wire
 
     for _, body in _whole(file.read_bytes()):
-        record = Record()
+        record: Any = wire.Record()  # type: ignore[attr-defined]  # made when the module is imported
         record.ParseFromString(body)
         yield record
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from modelpress import status
 from modelpress.compare.find import DEFAULT_PLACES
 from modelpress.loggers import offline, server
+from modelpress.loggers.artifacts import Parent
 from modelpress.loggers.offline import OfflineRun
 
 EPILOG = """
@@ -133,7 +134,7 @@ def perform(found: Plan) -> int:
     return 1 if faults else 0
 
 
-def _names(parents: Sequence[offline.Parent]) -> str:
+def _names(parents: Sequence[Parent]) -> str:
     return ", ".join(parent.name for parent in parents)
 
 

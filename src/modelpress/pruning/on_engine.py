@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelpress.benchmark.machine import fingerprint as machine_fingerprint
 from modelpress.benchmark.session import Measurement, Settings, Subject, Workload
-from modelpress.engines.base import Artifact, Engine, Plan, Unsupported
+from modelpress.engines.base import Artifact, Plan, Unsupported
 from modelpress.errors import ModelPressError
 from modelpress.job import Job
 from modelpress.report.comparisons import median_interval
@@ -32,15 +32,18 @@ NO_CONFIG = ("training",)  # attributes of a module that say nothing about its s
 class EngineLatency:
     """``latency(model)``: p50 of one request in ms, with its 95 % interval.
 
-    The network is exported as it stands, built by the run's first deployable engine and timed in a fresh process, as
-    the report does it, only shorter. The first call times every precision of the engine; the fastest is kept. What was
-    measured stands in ``<folder>/latency.json``, so that a stage that was interrupted chooses the same shape again.
+    The network is exported as it stands, built by ``engines`` (the run's first that can be deployed) and timed in a
+    fresh process, as the report does it, only shorter. The first call times every engine in every precision; the
+    fastest is kept. What was measured stands in ``<folder>/latency.json``, so that a stage that was interrupted chooses
+    the same shape again. ``disturbed`` says why, if the last measurement was under foreign load.
 
-    Nothing is opened before the first call. Raises :class:`ModelPressError` if the engine cannot run the network.
+    Nothing is opened before the first call. Raises :class:`ModelPressError` if no engine can run the network.
     """
 
-    def __init__(self, job: Job, data: Any, folder: Path) -> None:
+    def __init__(self, job: Job, data: Any, folder: Path, engines: Sequence[str] = ()) -> None:
         self.job, self.data, self.folder = job, data, folder
+        self.engines = list(engines) or engine_names(job)[:1]
+        self.disturbed: str | None = None
 
     def __call__(self, model: nn.Module) -> Interval:
         key = structure(model)
@@ -52,7 +55,8 @@ class EngineLatency:
         return Interval(**self._record["measured"][key])
 
     def __str__(self) -> str:
-        return f"{self._name} {self._record['precision'] or ''} at {self._shape}".replace("  ", " ")
+        engine, precision = self._record["engine"] or " or ".join(self.engines), self._record["precision"] or ""
+        return f"{engine} {precision} at {self._shape}".replace("  ", " ")
 
     @cached_property
     def _record(self) -> dict[str, Any]:
@@ -60,11 +64,7 @@ class EngineLatency:
         if path.is_file():
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return record
-        return {"engine": self._name, "precision": None, "shape": self._shape, "measured": {}}
-
-    @property
-    def _name(self) -> str:
-        return engine_name(self.job)
+        return {"engine": None, "precision": None, "shape": self._shape, "measured": {}}
 
     @property
     def _shape(self) -> str:
@@ -80,19 +80,24 @@ class EngineLatency:
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".latency-") as scratch:
             place = Path(scratch)
             onnx = export(model, place / "onnx")["main"]  # type: ignore[arg-type]
-            plans = self._plans(self.job.engines[self._name], onnx, place)
-            subjects = [Subject(plan.precision, plan) for plan in plans]
+            plans = {f"{plan.engine} {plan.precision}": plan for plan in self._plans(onnx, place)}
+            subjects = [Subject(name, plan) for name, plan in plans.items()]
             workload = self._workload(place, settings.requests)
             session = measure(subjects, [workload], {}, settings, self.job.hardware, place / "session")
-        return self._fastest({row.subject: row for row in session.measurements})
+        name, found = self._fastest({row.subject: row for row in session.measurements})
+        self._record |= {"engine": plans[name].engine, "precision": plans[name].precision}
+        return found
 
-    def _plans(self, engine: Engine, onnx: Path, place: Path) -> list[Plan]:
-        try:
-            plans = engine.build(Artifact(onnx), self.job.hardware, place / "engine")
-        except Unsupported as reason:
-            raise ModelPressError(
-                f"The latency of this network cannot be measured in {self._name}: {reason}."
-            ) from reason
+    def _plans(self, onnx: Path, place: Path) -> list[Plan]:
+        """Of every engine and precision; later, of the fastest alone."""
+        plans, reasons = [], []
+        for name in [self._record["engine"]] if self._record["engine"] else self.engines:
+            try:
+                plans += self.job.engines[name].build(Artifact(onnx), self.job.hardware, place / name)
+            except Unsupported as reason:
+                reasons.append(f"{name}: {reason}")
+        if not plans:
+            raise self._unmeasurable(reasons)
         return [plan for plan in plans if self._record["precision"] in (None, plan.precision)]
 
     def _workload(self, place: Path, limit: int) -> Workload:
@@ -102,29 +107,31 @@ class EngineLatency:
         arrays = self.data.requests("validation", length=length, limit=limit)
         return Workload(self._shape, write(place / "requests.npz", arrays))
 
-    def _fastest(self, rows: Mapping[str, Measurement]) -> Interval:
+    def _fastest(self, rows: Mapping[str, Measurement]) -> tuple[str, Interval]:
         found = {name: interval(row) for name, row in rows.items() if row.status in ("ok", "unstable")}
         if not found:
-            reasons = "; ".join(f"{name}: {row.why}" for name, row in rows.items())
-            raise ModelPressError(f"The latency of this network cannot be measured in {self._name}: {reasons}.")
+            raise self._unmeasurable([f"{name}: {row.why}" for name, row in rows.items()])
         name = min(found, key=lambda name: found[name].value)
-        self._record["precision"] = name
-        if rows[name].status == "unstable":
-            log.warning("A latency was measured under foreign load (%s); the chosen shape may miss it.", rows[name].why)
-        return found[name]
+        self.disturbed = rows[name].why if rows[name].status == "unstable" else None
+        if self.disturbed:
+            log.warning("A latency was measured under foreign load (%s); it may be too high.", self.disturbed)
+        return name, found[name]
+
+    def _unmeasurable(self, reasons: Sequence[str]) -> ModelPressError:
+        said = "; ".join(reasons) or "the run has no engine that can be deployed (engine=[onnxruntime])"
+        return ModelPressError(f"The latency of this network cannot be measured: {said}.")
 
 
-def engine_name(job: Job) -> str:
-    """The run's first engine that can be deployed."""
-    return str(next(name for name in job.config["engine"] if not name.startswith("torch")))
+def engine_names(job: Job) -> list[str]:
+    """The run's engines that can be deployed."""
+    return [name for name in job.config["engine"] if not name.startswith("torch")]
 
 
-def deciding(job: Job) -> dict[str, Any]:
+def deciding(job: Job, engines: Sequence[str] = ()) -> dict[str, Any]:
     """What a latency depends on beside the network, for the key of a stage whose shape a latency decides."""
-    name = engine_name(job)
     kept = {key: value for key, value in job.config["benchmark"].items() if key not in ("minutes", "repeat")}
     return {
-        "engine": {name: job.config["engine"][name]},
+        "engine": {name: job.config["engine"][name] for name in engines or engine_names(job)[:1]},
         "benchmark": kept,
         "hardware": asdict(job.hardware),
         "machine": machine_fingerprint(),

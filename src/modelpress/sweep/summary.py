@@ -15,8 +15,8 @@ from modelpress.errors import ModelPressError
 from modelpress.report.record import Row, load
 from modelpress.status import BUG_FILE, TRAINED, jobs, was_killed
 from modelpress.sweep import columns, space
+from modelpress.sweep.rules import FILE as SEARCH
 
-SEARCH = "search.json"  # written by a search: which jobs are best
 WIDTH = 100
 Line = list[str]
 

@@ -49,6 +49,14 @@ class Transform:
         It may be changed, and is then thrown away. Raise :class:`ModelPressError` for what cannot work on it.
         """
 
+    def reshaped(self, model: nn.Module) -> nn.Module | None:
+        """A network as large and as fast as the one the stage ends with, from an untrained ``model`` as it begins with.
+
+        Which units stay does not matter, nor do weights; ``model`` may be changed. ``None``: it cannot be known without
+        training or measuring. A search asks before it trains (``modelpress.sweep.untrained``).
+        """
+        return None
+
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Called before training, on the parent's weights, in evaluation mode."""
         return model
@@ -84,3 +92,7 @@ class Identity(Transform):
 
     # what was found safe in 16 bits was found on weights that training would change
     forbidden_after: ClassVar[tuple[str, ...]] = ("precision",)
+
+    def reshaped(self, model: nn.Module) -> nn.Module:
+        """As it is."""
+        return model

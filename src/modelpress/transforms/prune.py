@@ -104,12 +104,12 @@ class Prune(Transform):
         if self.pattern is not None:
             check_pattern(model, self.names, self.pattern)
 
-    def prepare(self, model: nn.Module, context: Context) -> nn.Module:
-        """:meth:`check` the network; nothing is zero yet but what an earlier stage pruned.
+    def reshaped(self, model: nn.Module) -> nn.Module:
+        """As it is: engines multiply zeros like any number."""
+        return model
 
-        Raises:
-            ModelPressError: as :meth:`check`, or the network is sparser already.
-        """
+    def prepare(self, model: nn.Module, context: Context) -> nn.Module:
+        """:meth:`check` the network; nothing is zero yet but what an earlier stage pruned, which may be too much."""
         assert isinstance(model, Model)
         self.check(model)
         if self.samples:

@@ -109,6 +109,14 @@ class PruneStructured(Transform):
         if not self.channels and self.target != "latency_ms":
             self._by_share(structure.encoder(model))
 
+    def reshaped(self, model: nn.Module) -> nn.Module | None:
+        """The shape that ``sparsity`` asks for, where neither weights nor a measured latency decide it."""
+        if self.channels or self.target == "latency_ms" or self.allocation == "global":
+            return None
+        owner = structure.encoder(model)
+        structure.become(owner, self._by_share(owner))
+        return owner
+
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Choose the shape; remove what goes before training.
 
