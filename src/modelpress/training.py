@@ -30,6 +30,7 @@ from modelpress.optimizer import OptimizerConfig
 from modelpress.pruning.on_engine import EngineLatency
 from modelpress.ranks import together
 from modelpress.stage import TASK, WEIGHTS, Stage, preprocessor_digest
+from modelpress.start import start
 from modelpress.store import Entry, canonical, clear, write_atomic
 from modelpress.teacher import Teacher
 from modelpress.technique import Technique
@@ -74,7 +75,7 @@ def train(arm: Arm) -> None:
     """Fill ``arm.folder`` with the finished stage, continuing an interrupted attempt that lies there."""
     seed_everything(arm.job.seed, verbose=False)
     teacher = arm.model_of(arm.stage.teacher)
-    model = _start(arm, teacher)
+    model = start(arm, teacher)
     if arm.stage.spec is None:
         save(model, arm.folder / "model")
         return
@@ -94,16 +95,6 @@ def train(arm: Arm) -> None:
                 technique.teacher.close()
     if arm.rank == 0:
         _finish(arm, technique, trainer, data)
-
-
-def _start(arm: Arm, teacher: Model | None) -> Model:
-    if arm.stage.parent is not None:
-        parent = arm.model_of(arm.stage.parent)
-        assert parent is not None
-        return parent
-    start = teacher if arm.stage.starts_from_teacher else None
-    labels = arm.job.dataset.labels
-    return arm.stage.recipe.build(labels=labels, preprocessor=arm.stage.tokenizer(), teacher=start, seed=arm.job.seed)
 
 
 def _technique(arm: Arm, model: Model, teacher: Model | None, data: Any) -> Technique:
