@@ -73,8 +73,9 @@ def ray(folder: Path, shared: Sequence[str], jobs: int) -> None:
     alone = folder / "store"
     for name in ("here", "ray"):
         subprocess.run(["cp", "-r", str(alone), str(folder / name)], check=True)
-    here = command(folder, "-m", f"{KEY}={values}", *train, store="here", threads=1)
+    here = command(folder, "-m", f"{KEY}={values}", *train, "hydra.sweep.dir=multirun/here", store="here", threads=1)
     launcher = ["hydra/launcher=ray", "hydra.launcher.n_jobs=2", "hydra.launcher.threads=1"]
+    launcher.append("hydra.sweep.dir=multirun/ray")
     there = command(folder, "-m", *launcher, f"{KEY}={values}", *train, store="ray", threads=1)
     print(f"{jobs} trainings: {here:.0f} s in this process, {there:.0f} s on 2 workers: {here / there:.2f}x (>= 1.6x)")
 
