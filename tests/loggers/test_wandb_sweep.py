@@ -34,7 +34,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
     given = [line for line in tiny.fast(tiny.finished()) if not line.startswith(HEADS)]
     with start(folder, "-m", *given, f"{HEADS}=4,2,3") as process:
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=900)
     assert process.returncode == 1, said
     (found,) = (folder / "multirun").iterdir()
     return found
