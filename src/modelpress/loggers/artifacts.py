@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from modelpress.stage import weights_digest
@@ -43,10 +44,11 @@ class Artifacts:
         weights = weights_digest(entry)
         sources = [entry.inputs.get(of) for of in ("parent", "teacher")]
         parents = dict.fromkeys(self._by_weights[source] for source in sources if source in self._by_weights)
-        artifact = _artifact(f"stage-{path_name(entry.name)}", STAGE, parents, key=entry.key)
         facts = {"key": entry.key, "name": entry.name, "inputs": entry.inputs, "weights": weights}
-        with artifact.new_file("stage.json", encoding="utf-8") as file:
-            file.write(canonical(facts))
+        with TemporaryDirectory() as folder:  # wandb takes a copy
+            path = Path(folder) / "stage.json"
+            path.write_text(canonical(facts), encoding="utf-8")
+            artifact = _artifact(f"stage-{path_name(entry.name)}", STAGE, parents, {path.name: path}, key=entry.key)
         self._by_weights[weights] = self._by_title[entry.name] = Parent(artifact.name, artifact.digest)
         return artifact
 
