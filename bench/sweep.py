@@ -43,12 +43,15 @@ def command(
     return time.perf_counter() - started
 
 
-def share(folder: Path, shared: Sequence[str]) -> None:
-    """One sweep of 8 temperatures against 8 runs that share nothing."""
+def share(folder: Path, shared: Sequence[str], alone: int) -> None:
+    """One sweep of 8 temperatures against runs that share nothing, ``alone`` of which are made."""
     values = ",".join(map(str, TEMPERATURES))
     together = command(folder / "together", "-m", f"{KEY}={values}", *shared)
-    alone = sum(command(folder / f"alone{value}", f"{KEY}={value}", *shared) for value in TEMPERATURES)
-    print(f"8 temperatures: {together:.0f} s in one sweep, {alone:.0f} s alone: {together / alone:.0%} (limit 60 %)")
+    chosen = TEMPERATURES[:: len(TEMPERATURES) // alone][:alone]
+    spent = [command(folder / f"alone{value}", f"{KEY}={value}", *shared) for value in chosen]
+    whole = statistics.mean(spent) * len(TEMPERATURES)
+    print(f"8 temperatures: {together:.0f} s in one sweep, {whole:.0f} s alone: {together / whole:.0%} (limit 60 %)")
+    print(f"alone: {', '.join(f'{seconds:.0f}' for seconds in spent)} s, {alone} of 8 were made")
 
 
 def start(folder: Path, shared: Sequence[str]) -> None:
@@ -84,17 +87,22 @@ def main(arguments: Sequence[str] = ()) -> None:
     args = parse(arguments)
     folder = (Path("outputs") / "bench_sweep" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}").absolute()
     epochs = [f"technique.distill.trainer.max_epochs={args.epochs}"]
-    for part in args.part or ("share", "start", "ray"):
-        shared = [*([] if part == "start" else epochs), *args.overrides]
-        place = folder / part
-        {"share": share, "start": start}[part](place, shared) if part != "ray" else ray(place, shared, args.jobs)
+    shared = [*epochs, *args.overrides]
+    parts = {
+        "share": lambda: share(folder / "share", shared, args.alone),
+        "start": lambda: start(folder / "start", args.overrides),
+        "ray": lambda: ray(folder / "ray", shared, args.jobs),
+    }
+    for part in args.part or parts:
+        parts[part]()
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("bench.sweep", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("part", nargs="?", choices=["share", "start", "ray"], default=None)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--jobs", type=int, default=4, help="of the comparison with Ray")
+    parser.add_argument("--alone", type=int, choices=[1, 2, 4, 8], default=8, help="how many separate runs are made")
     parser.add_argument("overrides", nargs="*", help="more overrides, as for run.py")
     args = parser.parse_args(list(arguments))
     args.part = [args.part] if args.part else None
