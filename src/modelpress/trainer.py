@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment
 
 from modelpress.callbacks.best import Best
 from modelpress.callbacks.curves import Curves
