@@ -121,7 +121,7 @@ def test_a_sweep_with_two_devices_is_one_sweep(
     assert (folder / "0/report.json").is_file()
     assert not (tmp_path / "outputs").exists() or [p.name for p in (tmp_path / "outputs").iterdir()] == ["latest"]
     caches = list((tmp_path / "two/teacher").glob("*.data"))
-    assert len(caches) == 4  # logits and hidden states, of each rank
+    assert len(caches) == 2  # answers, of each rank; attention scores are never kept
     assert not torch.distributed.is_initialized()
 
 
@@ -153,7 +153,7 @@ def faults(*overrides: str) -> str:
     ("given", "message"),
     [
         (["hardware.devices=0"], "hardware.devices is 0; allowed: 1, 2, …"),
-        (["hardware.strategy=fsdp"], "hardware.strategy is 'fsdp'; allowed: auto, ddp"),
+        (["hardware.strategy=fsdp"], "hardware.strategy is 'fsdp'; allowed: 'auto', 'ddp'"),
         (
             ["technique=qat", *TWO],
             "technique.qat.transform.ranges is learned: .* Choose running, fixed, or hardware.dev",

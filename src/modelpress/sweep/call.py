@@ -87,7 +87,7 @@ def finish(call: Call, code: int) -> None:
     """See to it that a job whose process has ended with ``code`` says how it ended, even if it could not itself."""
     from modelpress.benchmark.process import explain_exit, last_words  # imports NumPy
 
-    ends = (TRAINED, "failed", "skipped") if call.member.only_train else ENDED
+    ends = (TRAINED, *ENDED) if call.member.only_train else ENDED
     if read(call.folder).get("status") not in ends:
         why = explain_exit(code) if code else "it ended without a word"
         settle(call, f"the job's process ended early: {why}{last_words(call.folder / OUTPUT)}")

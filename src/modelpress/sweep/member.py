@@ -97,8 +97,9 @@ def identity(cfg: DictConfig) -> str:
     """A digest of everything that decides a job's report: resolved config, data and code. Torch-free."""
     from modelpress.job import Job
 
-    job = Job.of(cfg, Path())
-    config = {key: node for key, node in job.config.items() if key not in NOT_IDENTITY and key != "hydra"}
+    # a launcher's config has Hydra's node too, part of which only a job can resolve
+    job = Job.of(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), Path())
+    config = {key: node for key, node in job.config.items() if key not in NOT_IDENTITY}
     return digest([config, job.dataset.fingerprint(), folder.code()])
 
 
