@@ -34,6 +34,14 @@ def test_a_score_that_is_no_number_is_null(tmp_path: Path) -> None:
     assert _read(tmp_path)["score"] is None
 
 
+def test_skipped_says_why_and_what_is_known(tmp_path: Path) -> None:
+    Status(tmp_path, "x").skipped("too slow", untrained={"latency_ms.p50": 4.1})
+    record = _read(tmp_path)
+    assert (record["status"], record["reason"], record["score"]) == ("skipped", "too slow", None)
+    assert record["untrained"] == {"latency_ms.p50": 4.1}
+    assert failures(tmp_path.parent) == {}
+
+
 def test_failed_keeps_the_traceback(tmp_path: Path) -> None:
     with pytest.raises(ModelPressError) as bug:
         raise ModelPressError("no such column")

@@ -27,7 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def given(world: Path, *extra: str) -> list[str]:
-    """A run of a second or two whose student may have any number of layers."""
+    """A short run whose student may have any number of layers."""
     quiet = ["benchmark.max_round_cov=100", "benchmark.max_drift=100"]  # whatever else this machine does now
     return [line for line in tiny.fast(world, *quiet, *extra) if not line.startswith(f"{LAYERS}=2")]
 
@@ -54,19 +54,20 @@ def search(arguments: Sequence[str]) -> None:
 
 
 def test_a_budget(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Networks of 1 and of 24 layers, and a limit between: the deep one is measured, not trained."""
-    limit = 4 * latency_ms(world, 1)
-    command = ["sweep=budget", *given(world, f"{LAYERS}=1,24", f"budget.latency_ms={limit:.4f}")]
-    command += ["technique.distill.optimizer.lr=3e-3", "hydra.sweeper.seed=8"]  # 24, 1, 1
+    """Networks of 1 and of 10 layers, and a limit between: the deep one is measured, not trained."""
+    limit = round(3 * latency_ms(world, 1), 4)
+    command = ["sweep=budget", *given(world, f"{LAYERS}=1,10", f"budget.latency_ms={limit}")]
+    command += ["technique.distill.optimizer.lr=3e-3", "hydra.sweeper.seed=8"]  # 10, 1, 1
     search([*command, "hydra.sweeper.n_trials=2"])
-    shallow, deep = (records(tmp_path)[layers] for layers in ("1", "24"))
+    shallow, deep = (records(tmp_path)[layers] for layers in ("1", "10"))
     assert shallow["status"] == "done"
     assert deep["status"] == "skipped"
     assert deep["reason"].endswith(f" untrained, limit {limit:g}")
     assert deep["untrained"]["latency_ms.p50"]["ci_low"] > limit
     found = json.loads((jobs.search(tmp_path) / "search.json").read_text())
     assert found["best"]
-    assert all(trial.values[0] > 0.5 for trial in jobs.trials(tmp_path) if trial.state.name == "COMPLETE")
+    assert [trial.state.name for trial in jobs.trials(tmp_path)] == ["PRUNED", "COMPLETE", "COMPLETE"]
+    assert all(trial.constraints["latency_ms.p50"] < 0 for trial in jobs.trials(tmp_path)[1:])
     said = capsys.readouterr().out.splitlines()
     assert any("skipped" in line and line.endswith(deep["reason"]) for line in said)
 
@@ -80,8 +81,8 @@ def test_a_budget(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_pareto(world: Path, tmp_path: Path) -> None:
     """Where half of the answers are all that anyone wants, the first shallow network leaves nothing to the deep one."""
-    command = ["sweep=pareto", *given(world, f"{LAYERS}=1,24", "seed=2"), "technique.distill.optimizer.lr=3e-3"]
-    command += ["hydra.sweeper.seed=6", "hydra.sweeper.ceilings.metric=0.4", "hydra.sweeper.n_trials=3"]  # 1, 1, 24, 1
+    command = ["sweep=pareto", *given(world, f"{LAYERS}=1,10", "seed=2"), "technique.distill.optimizer.lr=3e-3"]
+    command += ["hydra.sweeper.seed=6", "hydra.sweeper.ceilings.metric=0.4", "hydra.sweeper.n_trials=3"]  # 1, 1, 10, 1
     search(command)
     trials = {trial.user_attrs["job"]: trial for trial in jobs.trials(tmp_path)}
     for job, trial in trials.items():
@@ -93,6 +94,6 @@ def test_pareto(world: Path, tmp_path: Path) -> None:
             assert trial.values == [row.metric, row.latency_ms.p50]
         else:
             assert "nothing can be better than it in anything else" in jobs.status(place)["reason"]
-    assert [trials[job].params[LAYERS] for job in sorted(trials) if trials[job].state.name == "PRUNED"] == ["24"]
+    assert [trials[job].params[LAYERS] for job in sorted(trials) if trials[job].state.name == "PRUNED"] == ["10"]
     search(command)
     assert len(jobs.trials(tmp_path)) == len(trials) == 4

@@ -40,7 +40,7 @@ def budget(values: str, *more: str) -> list[str]:
 
 
 def test_a_job_over_the_limit_is_not_trained(stand_in: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(budget("1,2,4,8", "hydra.sweeper.n_trials=8")) == 0
+    assert main(budget("1,2,4,8", "hydra.sweeper.n_trials=5", "hydra.sweeper.seed=8")) == 0  # 2, 4, 4, 1, 2, 2, 8, 2
     assert set(jobs.ran()) == {1.0, 2.0}
     told = {(trial.params[TEMPERATURE], trial.state.name) for trial in jobs.trials(stand_in)}
     assert told == {("1", "COMPLETE"), ("2", "COMPLETE"), ("4", "PRUNED"), ("8", "PRUNED")}
@@ -68,13 +68,14 @@ def test_a_search_in_which_nothing_fits_ends(stand_in: Path, measured: list[floa
 
 
 def test_going_on_asks_for_others(stand_in: Path, measured: list[float]) -> None:
-    assert main(budget("1,8", "hydra.sweeper.n_trials=2")) == 0
-    before = list(measured)
-    assert 8.0 in before
-    assert main(budget("1,8", "hydra.sweeper.n_trials=2")) == 0
-    assert measured == before  # enough are finished, and what was left out stays so
-    assert main(budget("1,8", "hydra.sweeper.n_trials=3")) == 0
-    assert len(jobs.trials(stand_in)) == len(measured) > len(before)
+    command = budget("1,8", "hydra.sweeper.seed=8")  # 8, 1, 1
+    assert main([*command, "hydra.sweeper.n_trials=2"]) == 0
+    assert measured == [8.0, 1.0, 1.0]
+    assert main([*command, "hydra.sweeper.n_trials=2"]) == 0
+    assert len(measured) == 3  # enough are finished, and what was left out stays so
+    assert main([*command, "hydra.sweeper.n_trials=3"]) == 0
+    assert len(jobs.ran()) == 3
+    assert len(jobs.trials(stand_in)) == len(measured) > 3
     assert sorted(trial.user_attrs["job"] for trial in jobs.trials(stand_in)) == list(range(len(measured)))
 
 
