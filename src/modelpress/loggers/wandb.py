@@ -82,6 +82,8 @@ class Wandb:
             self.folder.mkdir(parents=True, exist_ok=True)
             # "create_new": a run that someone left open in this process is neither reused nor closed
             where: dict[str, Any] = {"dir": str(self.folder), "mode": effective_mode(self.mode), "reinit": "create_new"}
+            if where["mode"] == "online":  # the server that was tried; wandb may have read its settings long ago
+                where["settings"] = {"base_url": address()}
             note = self.folder / CONTINUES
             if note.is_file():
                 where |= {"id": note.read_text(), "resume": "allow"}
