@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from modelpress.data.preprocess import Preprocess
+from tests.data.conftest import WORDS
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
@@ -31,11 +32,10 @@ def write_picture(path: Path, seed: int, size: int = 8) -> Path:
 
 def write_captions(folder: Path, count: int = 60, header: str = "path,caption") -> Path:
     """``count`` pictures, each with a caption of its own."""
-    words = "a good bad film is the plot acting fine dull one two three four five six seven eight".split()
     rows = [header]
     for i in range(count):
         write_picture(folder / f"images/{i}.png", i)
-        rows.append(f"images/{i}.png,{words[i % len(words)]} {words[i // len(words)]} {' '.join(words[: i % 5])}")
+        rows.append(f"images/{i}.png,{WORDS[i % len(WORDS)]} {WORDS[i // len(WORDS)]} {' '.join(WORDS[: i % 5])}")
     (folder / "captions.csv").write_text("\n".join(rows) + "\n")
     return folder / "captions.csv"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,8 +78,8 @@ class Emoji(Pictures):
         style, emoji = divmod(number, len(self.records))
         return Image.fromarray(self._images[style][emoji])
 
-    def content(self) -> list[object]:
-        return [file_sha256(FOLDER / file) for file in STYLES]
+    def content(self, numbers: Iterable[int]) -> list[object]:
+        return [[file_sha256(FOLDER / file) for file in STYLES], *numbers]
 
 
 def read_styles(file: Path) -> dict[str, NDArray[np.uint8]]:

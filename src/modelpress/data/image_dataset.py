@@ -116,6 +116,7 @@ class ImageDataset(Dataset):
             found = self._list()
             if self.limit is not None:
                 found.thin(self.limit)
+            found.drop_unused()
             lists.check(found, self.name)
             self._listing = found
         return self._listing
@@ -175,7 +176,7 @@ class ImageDataset(Dataset):
         if self._digest is None:
             found = self.listing()
             rows = [column.tolist() for column in (found.image, found.text, found.candidate, found.split, found.owner)]
-            parts = [found.texts, found.names, rows, found.pictures.content()]
+            parts = [found.texts, found.names, rows, found.pictures.content(range(len(found.pictures)))]
             self._digest = digest(type(self).__qualname__, *self._content(), parts, source_sha256(*self.reads_with))
         return self._digest
 
@@ -187,7 +188,8 @@ class ImageDataset(Dataset):
     def describe(self) -> dict[str, Any]:
         """For the report: name, fingerprint, labels, items, images and candidates of each split, source and licence."""
         splits = (*SPLITS, *self.extras)
-        facts = {"name": self.name, "fingerprint": self.fingerprint(), "task": self.task, "metric": self.metric}
+        facts: dict[str, Any] = {"name": self.name, "fingerprint": self.fingerprint()}
+        facts |= {"task": self.task, "metric": self.metric}
         items = {split: len(self.pairs(split)) for split in ("train", "calibration")}
         items |= {split: len(self.images(split)) for split in splits if split not in items}
         facts |= {"labels": self.labels, "splits": items}

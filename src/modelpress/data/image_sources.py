@@ -8,7 +8,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,8 @@ def read_table(path: str, *, image: str, caption: str, split: str | None, root: 
     names, captions = columns.texts(file, rows, image), columns.texts(file, rows, caption)
     splits = columns.split_names(file, rows, split) if split else [None] * len(names)
     numbers: dict[str, int] = {}
-    paths, places = [], []
+    paths: list[Path] = []
+    places: list[str] = []
     found = Found(Files(paths, places))
     for row, (name, text, of) in enumerate(zip(names, captions, splits, strict=True)):
         place = f"{file.name}, {rows.place(row)}: {name}"
@@ -174,8 +175,8 @@ class HubImages(Pictures):
         data: bytes = Path(value["path"]).read_bytes() if value["bytes"] is None else value["bytes"]
         return data
 
-    def content(self) -> list[object]:
-        return [hashlib.sha256(self._bytes(number)).hexdigest() for number in range(len(self))]
+    def content(self, numbers: Iterable[int]) -> list[object]:
+        return [hashlib.sha256(self._bytes(number)).hexdigest() for number in numbers]
 
 
 def read_hub(

@@ -103,7 +103,8 @@ class ImageText(ImageDataset):
         columns = {"image": self.image, "caption": self.caption}
         if self.format == "hub":
             return sources.read_hub(self.path, splits=self.splits, **columns, **self.hub)  # type: ignore[arg-type]
-        return sources.read_table(self.path, split=self.split_column, root=self.root, **columns, **self.spelling)
+        where = {"split": self.split_column, "root": self.root}
+        return sources.read_table(self.path, **columns, **where, **self.spelling)  # type: ignore[arg-type]
 
     def _list(self) -> Listing:
         found = self._found()

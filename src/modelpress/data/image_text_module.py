@@ -74,7 +74,7 @@ class ImageTextData(ImageData):
     def workloads(self, shapes: Sequence[str], limit: int, split: str = "test", seed: int = 0) -> Workloads:
         """Inputs to time each tower with, and the pair: n images with a text of theirs each."""
         rows = self._some(self.rows(split), limit, seed)
-        image = {"pixel_values": pixel_values(self.pixels, rows.image, self.wanted)}
+        image: Arrays = {"pixel_values": pixel_values(self.pixels, rows.image, self.wanted)}
         text = self._requests(rows.text)
         return {self.tower: {self.shape: image}, "text": {"data": text}, "pair": {"data": image | text}}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,8 +39,8 @@ class Pictures(ABC):
         """The image, not decoded yet. Raises what PIL raises on a file that is none."""
 
     @abstractmethod
-    def content(self) -> list[object]:
-        """JSON-encodable values that name the pixels: checksums of the files."""
+    def content(self, numbers: Iterable[int]) -> list[object]:
+        """JSON-encodable values that name the pixels of these images: checksums of their files."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Files(Pictures):
 
         return Image.open(self.paths[number])
 
-    def content(self) -> list[object]:
-        return [[name, file_sha256(path)] for name, path in zip(self.names, self.paths, strict=True)]
+    def content(self, numbers: Iterable[int]) -> list[object]:
+        return [[self.names[number], file_sha256(self.paths[number])] for number in numbers]
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,30 @@ class Pieces(Pictures):
             file.seek(start)
             return Image.open(io.BytesIO(file.read(size)))
 
-    def content(self) -> list[object]:
-        sums = {path: file_sha256(path) for path in dict.fromkeys(piece[0] for piece in self.pieces)}
-        return [[sums[path], start, size] for path, start, size in self.pieces]
+    def content(self, numbers: Iterable[int]) -> list[object]:
+        pieces = [self.pieces[number] for number in numbers]
+        sums = {path: file_sha256(path) for path in dict.fromkeys(piece[0] for piece in pieces)}
+        return [[sums[path], start, size] for path, start, size in pieces]
+
+
+@dataclass(frozen=True)
+class Chosen(Pictures):
+    """Some of ``pictures``, so that the others are never decoded."""
+
+    pictures: Pictures
+    numbers: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def name(self, number: int) -> str:
+        return self.pictures.name(self.numbers[number])
+
+    def open(self, number: int) -> Image:
+        return self.pictures.open(self.numbers[number])
+
+    def content(self, numbers: Iterable[int]) -> list[object]:
+        return self.pictures.content([self.numbers[number] for number in numbers])
 
 
 def decode(image: Image, wanted: Preprocess, max_pixels: int) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpress.data.base import SPLITS
-from modelpress.data.images import Pictures
+from modelpress.data.images import Chosen, Pictures
 from modelpress.data.splits import SHARES, thin
 from modelpress.errors import ModelPressError
 
@@ -46,9 +46,13 @@ class Listing:
 
     def keep(self, rows: Numbers) -> None:
         """Drop the other rows."""
-        self.image, self.text, self.candidate, self.split = (
-            column[rows] for column in (self.image, self.text, self.candidate, self.split)
-        )
+        self.image, self.text, self.candidate = self.image[rows], self.text[rows], self.candidate[rows]
+        self.split = self.split[rows]
+
+    def drop_unused(self) -> None:
+        """Forget the pictures that are in no row, so that nobody decodes them."""
+        used, self.image = np.unique(self.image, return_inverse=True)
+        self.pictures = Chosen(self.pictures, used.tolist())
 
     def thin(self, limit: int) -> None:
         """At most ``limit`` rows of each split; extra splits keep to the candidates that the test keeps."""

@@ -19,7 +19,8 @@ class Preprocess:
     """The values of ``preprocess.json``, with open_clip's meaning of every word.
 
     ``context_length``: positions of the text tower; ``None``: the model reads no text. ``pad``: every text is padded to
-    all of them; otherwise to the longest of its batch. ``attention_mask``: whether the text tower reads one.
+    all of them; otherwise to the longest of its batch. ``attention_mask``: whether the text tower reads one (most know
+    the padding by its id).
     ``crop_pct`` (timm's word): the image is resized to ``size / crop_pct`` before the centre is cut out.
     """
 
@@ -30,7 +31,7 @@ class Preprocess:
     resize_mode: str
     context_length: int | None = None
     pad: bool = False
-    attention_mask: bool = True
+    attention_mask: bool = False
     crop_pct: float = 1.0
 
     def pixels(self) -> list[object]:
@@ -61,7 +62,6 @@ def _checked(path: Path, record: dict[str, Any]) -> Preprocess:
     height, width = map(int, record["size"])
     mean, std = (tuple(map(float, record[key])) for key in ("mean", "std"))
     context = record.get("context_length")
-    pad = bool(record.get("pad", False))
     crop = float(record.get("crop_pct", 1.0))
     if min(height, width) < 1 or len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not 0 < crop <= 1:
         raise ValueError("sizes must be at least 1, mean and std three numbers, std above 0, crop_pct in (0, 1]")
@@ -72,7 +72,7 @@ def _checked(path: Path, record: dict[str, Any]) -> Preprocess:
         one_of(f"{path}: interpolation", record["interpolation"], INTERPOLATIONS),
         one_of(f"{path}: resize_mode", record["resize_mode"], RESIZE_MODES),
         None if context is None else int(context),
-        pad,
-        bool(record.get("attention_mask", not pad)),
+        bool(record.get("pad", False)),
+        bool(record.get("attention_mask", False)),
         crop,
     )
