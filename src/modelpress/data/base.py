@@ -32,6 +32,17 @@ class Dataset(ABC):
     def describe(self) -> dict[str, Any]:
         """For the report: name, fingerprint, labels, size of each split, source and licence."""
 
+    @property
+    def positions(self) -> int:
+        """About how many tokens or patches of an item a network sees: for estimates of time only."""
+        return 50
+
     @abstractmethod
-    def datamodule(self, preprocessor: Path, *, seed: int, cache: Path) -> LightningDataModule:
-        """The data module, tokenized with the tokenizer in ``preprocessor``, cached on disk under ``cache``."""
+    def datamodule(
+        self, preprocessor: Path, *, seed: int, cache: Path, teacher: Path | None = None
+    ) -> LightningDataModule:
+        """The data module for a network with this ``preprocessor`` (tokenizer, image size …), cached under ``cache``.
+
+        ``teacher``: the preprocessor of the network that it learns from. Where that one wants other inputs, training
+        batches carry them too, as ``teacher/<name>``, made from the same augmented view.
+        """

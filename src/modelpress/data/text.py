@@ -110,8 +110,15 @@ class TextDataset(Dataset):
         facts = {"name": self.name, "fingerprint": self.fingerprint(), "task": self.task, "metric": self.metric}
         return facts | {"labels": self.labels, "splits": sizes, "label_counts": counts} | self._origin()
 
-    def datamodule(self, preprocessor: Path, *, seed: int, cache: Path) -> TextData:
-        """The Lightning data module; ``seed`` orders the training batches and nothing else."""
+    @property
+    def positions(self) -> int:
+        """See :attr:`Dataset.positions`."""
+        return min(32, self.max_length)
+
+    def datamodule(self, preprocessor: Path, *, seed: int, cache: Path, teacher: Path | None = None) -> TextData:
+        """The Lightning data module; ``seed`` orders the training batches and nothing else. A ``teacher`` of texts has
+        the same vocabulary (modelpress.check_objects).
+        """
         from modelpress.data.module import TextData
 
         return TextData(self, Path(preprocessor), seed=seed, cache=Path(cache))
