@@ -82,7 +82,8 @@ class DualEncoder(Model):
         texts = embeddings.get("text", self.candidates)
         logits = None
         if "image" in embeddings and texts is not None:
-            logits = scale * embeddings["image"] @ texts.to(embeddings["image"].dtype).T
+            with torch.autocast(scale.device.type, enabled=False):  # bf16 has steps of a half where logits reach 100
+                logits = scale.float() * embeddings["image"].float() @ texts.float().T
             logits = logits if self.logit_bias is None else logits + self.logit_bias
         return Output(logits=logits, embeddings=embeddings, scale=scale)
 

@@ -49,13 +49,11 @@ class Distillation(Objective):
     Where widths differ the student's states pass through a learned linear projection with bias, one per mapped
     layer (``projections["<student layer>"]``, 0 for the embeddings; ``cosine`` shares the last one). Where widths
     are equal they are compared as they are. The projections of a student that was pruned just now start as the least
-    squares prediction of what it lost (``student.widening``), others at random.
-
-    A dual encoder's embeddings are treated alike (modelpress.objectives.dual); it has no layer map.
+    squares prediction of what it lost (``student.widening``), others at random. So it is with a dual encoder's
+    embeddings (modelpress.objectives.dual), which have no layer map.
 
     ``layer_map``: ``uniform``, or one teacher layer or null per student layer (modelpress.objectives.layer_map).
-    ``phase_split``: share of training in which only the intermediate parts learn; after it only the prediction
-    parts do (TinyBERT's two phases). 0: all parts together throughout.
+    ``phase_split``: share of training in which only the intermediate parts learn, then only the others; 0: all do.
     ``teacher``: ``external`` (the run's teacher) or ``parent`` (the model as it entered the stage).
     """
 
@@ -100,6 +98,10 @@ class Distillation(Objective):
         """The teacher's hidden states that are read (0: embeddings), ascending. Known after :meth:`bind`."""
         return tuple(sorted({teacher for _, teacher in self._hidden_pairs()}))
 
+    def check(self, dual: bool) -> None:
+        """Raise for parts of the other kind of network."""
+        check_kind(self.part_weights, dual)
+
     def bind(self, student: Model, teacher: Model | None) -> None:
         """Match labels by name, map layers, build projections. Call before the optimizer is made."""
         if teacher is None:
@@ -107,7 +109,7 @@ class Distillation(Objective):
                 "Distillation needs a teacher, none was given; "
                 "choose one, e.g. model@teacher=minilm, or train without: technique=finetune."
             )
-        check_kind(self.part_weights, dual=student.embedding_width is not None)
+        self.check(dual=student.embedding_width is not None)
         if student.embedding_width is not None:
             options = self.part_weights, self.temperature, self.label_smoothing
             self.dual = DualDistillation.bound(self.dual, student, teacher, *options)
@@ -130,8 +132,7 @@ class Distillation(Objective):
         """Unweighted scalar losses of the active parts; ``attention_mask`` (B, S) says which tokens are real."""
         teacher = teacher_output or Output()
         if self.dual is not None:
-            dual: dict[str, Tensor] = self.dual(self.weights(progress), output, batch, teacher)
-            return dual
+            return self.dual.losses(self.weights(progress), output, batch, teacher)
         losses = {
             "hard": self._hard,
             "soft": self._soft,

@@ -42,7 +42,7 @@ class DualDistillation(nn.Module):
         widths = student.embedding_width, teacher.embedding_width
         return before if before is not None and before.widths == widths else cls(widths, parts, *options)
 
-    def forward(self, parts: Iterable[str], student: Output, batch: Batch, teacher: Output) -> dict[str, Tensor]:
+    def losses(self, parts: Iterable[str], student: Output, batch: Batch, teacher: Output) -> dict[str, Tensor]:
         """Unweighted scalar losses of ``parts``; ``batch["labels"]`` (B,) says which pairs belong together."""
         return {part: getattr(self, f"_{part}")(student, batch["labels"], teacher) for part in parts}
 
