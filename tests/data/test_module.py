@@ -107,7 +107,7 @@ def test_too_few_items_to_calibrate_with(samples: int, data: TextData) -> None:
 def test_ranks_share_the_batches(data: TextData, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, list[int]] = {"train": [], "test": []}
     for rank in range(2):
-        monkeypatch.setattr(module, "_place", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(module, "place", lambda rank=rank: (rank, 2))
         for name, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
             seen[name] += [int(i) for batch in loader for i in batch["index"]]
     assert sorted(seen["train"]) == list(range(96))
@@ -115,11 +115,11 @@ def test_ranks_share_the_batches(data: TextData, monkeypatch: pytest.MonkeyPatch
 
 
 def test_rank_and_world_size_come_from_torch_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module._place() == (0, 1)
+    assert module.place() == (0, 1)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 3)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
-    assert module._place() == (3, 4)
+    assert module.place() == (3, 4)
 
 
 def test_padding_suits_kernels_and_respects_max_length(

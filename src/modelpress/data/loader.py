@@ -63,7 +63,12 @@ class BatchLoader:
     batch_sampler = None  # Lightning asks for it where it finds a ``sampler``
 
     def __init__(
-        self, items: Items, plan: Callable[[int], Batches], *, num_workers: int = 0, pin_memory: bool = False
+        self,
+        items: Dataset[dict[str, Tensor]],
+        plan: Callable[[int], Batches],
+        *,
+        num_workers: int = 0,
+        pin_memory: bool = False,
     ) -> None:
         self.items, self.plan = items, plan
         self.num_workers, self.pin_memory = num_workers, pin_memory
@@ -105,3 +110,10 @@ class BatchLoader:
             )
         done = state["batches_done"]
         self.sampler.epoch, self.sampler.done, self.sampler.skip = state["epoch"], done, done
+
+
+def place() -> tuple[int, int]:
+    """``(rank, world size)`` of this process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

@@ -15,7 +15,7 @@ from torch import Tensor
 from modelpress.data import requests
 from modelpress.data.base import SPLITS
 from modelpress.data.batching import Batches, epoch_batches, equal_length_batches, length_sorted_batches
-from modelpress.data.loader import BatchLoader, Items
+from modelpress.data.loader import BatchLoader, Items, place
 from modelpress.data.tokenizer import TextTokenizer
 from modelpress.data.tokens import TokenCache, Tokens
 from modelpress.errors import ModelPressError, one_of
@@ -94,7 +94,7 @@ class TextData(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Length-bucketed batches in an order of their own every epoch; resumable after any batch."""
-        rank, world_size = _place()
+        rank, world_size = place()
         lengths, size, seed = self.tokens("train").lengths, self.dataset.batch_size, self.seed
 
         def plan(epoch: int) -> Batches:
@@ -139,7 +139,7 @@ class TextData(LightningDataModule):
 
     def eval_dataloader(self, split: str) -> BatchLoader:
         """Any split, every item once, longest first; under DDP the ranks take turns."""
-        rank, world_size = _place()
+        rank, world_size = place()
         batches = length_sorted_batches(
             self.tokens(split).lengths, self.dataset.eval_batch_size, rank=rank, world_size=world_size
         )
@@ -166,10 +166,3 @@ class TextData(LightningDataModule):
         if length is None:
             return requests.items(tokens, pad_id=self.tokenizer.pad_id, limit=limit, seed=seed)
         return requests.packed(tokens, self.tokenizer.frame(), length=length, limit=limit, seed=seed)
-
-
-def _place() -> tuple[int, int]:
-    """``(rank, world size)`` of this process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
