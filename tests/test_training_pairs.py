@@ -16,6 +16,7 @@ from modelpress.diagnostics import diagnose
 from modelpress.objectives.distill import Distillation
 from modelpress.objectives.task import Task
 from modelpress.optimizer import OptimizerConfig
+from modelpress.quantization.sensitivity import answers
 from modelpress.teacher import Teacher
 from modelpress.technique import Technique
 from tests import toy
@@ -121,6 +122,16 @@ def test_diagnostics_compare_on_the_texts_of_each_split(trained: tuple[Pair, Rec
     assert accuracy == pytest.approx(right(trained[0], "validation"))
     few = evaluation.predictions(members, "train", every=2)
     assert 0 < len(few.labels) < 2 * CONCEPTS
+
+
+def test_a_choice_of_numbers_is_judged_by_texts_encoded_with_them(trained: tuple[Pair, Record]) -> None:
+    """As mixed precision does it: the text tower changes between two looks at the validation split."""
+    model, batches = trained[0], evaluation.questions(trained[0], PairData(), "validation")
+    before = model.answered
+    found = answers(model, batches)
+    assert found.accuracy == pytest.approx(right(model, "validation"))
+    assert found.logits.shape == (2 * HELD_OUT, HELD_OUT)
+    assert model.answered == before + 1
 
 
 def test_a_student_and_a_teacher_on_different_items_are_noticed(trained: tuple[Pair, Record]) -> None:

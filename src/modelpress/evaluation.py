@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modelpress.callbacks.progress import tracked
 from modelpress.diagnostics import Predictions
-from modelpress.models.base import Model, Output
+from modelpress.models.base import Batch, Model, Output
 
 
 def ask(model: Model, data: Any, split: str) -> None:
@@ -18,6 +18,11 @@ def ask(model: Model, data: Any, split: str) -> None:
     if model.embedding_width is not None:
         device = next(model.parameters()).device
         model.answer({name: tensor.to(device) for name, tensor in batch.items()} for batch in data.prompts(split))
+
+
+def questions(model: Model, data: Any, split: str) -> Iterable[Batch]:
+    """The batches of ``split``, after the texts to choose from that a dual encoder is shown first."""
+    return [*(data.prompts(split) if model.embedding_width is not None else ()), *data.eval_dataloader(split)]
 
 
 @torch.no_grad()

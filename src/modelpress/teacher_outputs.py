@@ -10,11 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from modelpress.data.base import NUMBERS, TEACHER
 from modelpress.models.base import Batch, Output
 
 FLOAT16, FLOAT32 = np.dtype("<f2"), np.dtype("<f4")
-PREFIX = "teacher/"  # how a batch names the inputs of a teacher that wants them otherwise than its student
-NUMBERS = ("labels", "index", "item")
 MASK = "attention_mask"
 TOWERS = ("image", "text")
 Found = list[bytes]
@@ -22,7 +21,7 @@ Found = list[bytes]
 
 def view(batch: Batch) -> Batch:
     """What the teacher reads of ``batch``: its own inputs without their prefix, or the student's where it has none."""
-    own = {name.removeprefix(PREFIX): tensor for name, tensor in batch.items() if name.startswith(PREFIX)}
+    own = {name.removeprefix(TEACHER): tensor for name, tensor in batch.items() if name.startswith(TEACHER)}
     return {**own, **{name: batch[name] for name in NUMBERS if name in batch}} if own else batch
 
 

@@ -21,7 +21,7 @@ from modelpress.callbacks import resume
 from modelpress.callbacks.progress import tracked
 from modelpress.config import build
 from modelpress.diagnostics import diagnose
-from modelpress.evaluation import accuracy, predictions
+from modelpress.evaluation import accuracy, predictions, questions
 from modelpress.job import Job
 from modelpress.models.base import Model, load, save
 from modelpress.objectives.base import Objective
@@ -135,7 +135,7 @@ def _context(arm: Arm, model: Model, data: Any) -> Context:
     return Context(
         model.example(),
         data.calibration,
-        lambda: data.eval_dataloader("validation"),
+        lambda: questions(model, data, "validation"),
         tracked,
         latency=EngineLatency(arm.job, data, arm.folder),
         rival=(lambda: load(arm.done[rival].folder / "model")) if rival is not None else None,
@@ -195,7 +195,7 @@ def test(arm: Arm, pressing: Pressing) -> None:
     spec = arm.stage.spec
     model = load(arm.done[arm.stage].folder / "model")
     objective: Objective = build({"_target_": TASK}, "objective")
-    known = {"stage": arm.stage.name, "seed": arm.job.seed, "metric": arm.job.dataset.metric}
+    known: dict[str, Any] = {"stage": arm.stage.name, "seed": arm.job.seed, "metric": arm.job.dataset.metric}
     technique = Technique(model, objective, Transform(), OptimizerConfig(), **known)
     technique.pressing = pressing
     nodes = arm.job.config["callbacks"] or {}

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from lightning import LightningDataModule
 
 SPLITS = ("train", "calibration", "validation", "test")
+NUMBERS = ("labels", "index", "item")  # of a batch's items; the rest of a batch are inputs
+TEACHER = "teacher/"  # how a batch names the inputs of a teacher that wants them otherwise than its student
 
 
 class Dataset(ABC):

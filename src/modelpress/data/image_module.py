@@ -17,7 +17,7 @@ from modelpress.data import preprocess
 from modelpress.data.augment import Augment
 from modelpress.data.base import SPLITS
 from modelpress.data.batching import Batches, epoch_batches
-from modelpress.data.image_batches import ImageItems, Texts, pixel_values
+from modelpress.data.image_batches import ImageItems, TaughtItems, Texts, pixel_values
 from modelpress.data.loader import BatchLoader, place
 from modelpress.data.pixels import Bad, PixelCache
 from modelpress.errors import ModelPressError
@@ -34,7 +34,8 @@ class ImageData(LightningDataModule):
 
     A batch: ``pixel_values`` (B, 3, H, W) float32, resized, cropped and normalised as ``preprocess.json`` says;
     ``labels`` (B,); ``index`` (B,), the row within the split; ``item`` (B,): ``index + view * rows`` where training
-    shows several augmented views of each row, else ``index``. All but the pixels are int64.
+    shows several augmented views of each row, else ``index``. All but the pixels are int64. Where a :attr:`teacher`
+    wants its inputs otherwise, training batches hold those too, as ``teacher/<name>``, of the same augmented view.
 
     Args:
         dataset: the images and the options of the loaders.
@@ -44,6 +45,7 @@ class ImageData(LightningDataModule):
     """
 
     tower = "main"
+    teacher: ImageData | None = None  # the same data as the teacher of this training wants them, where that differs
 
     def __init__(self, dataset: ImageDataset, preprocessor: Path, *, seed: int, cache: Path) -> None:
         super().__init__()
@@ -85,6 +87,8 @@ class ImageData(LightningDataModule):
     def prepare_data(self) -> None:
         """Decode what is not cached; Lightning calls this in one process per machine."""
         self.cache.ensure()
+        if self.teacher is not None:
+            self.teacher.prepare_data()
 
     @cached_property
     def pixels(self) -> NDArray[np.uint8]:
@@ -115,9 +119,13 @@ class ImageData(LightningDataModule):
         def plan(epoch: int) -> Batches:
             return [batch + epoch % views * len(rows) for batch in self._epoch(rows, epoch)]
 
+        return self._loader(self._training(rows), plan)
+
+    def _training(self, rows: Rows) -> ImageItems | TaughtItems:
         options = self.dataset
         augment = Augment(options.crop, options.flip, options.jitter, options.augment_seed)
-        return self._loader(ImageItems(self.pixels, rows, self.wanted, self._texts(), augment), plan)
+        items = ImageItems(self.pixels, rows, self.wanted, self._texts(), augment)
+        return items if self.teacher is None else TaughtItems(items, self.teacher._training(rows))
 
     def _epoch(self, rows: Rows, epoch: int) -> Batches:
         rank, world_size = place()
@@ -174,7 +182,7 @@ class ImageData(LightningDataModule):
         size = self.dataset.eval_batch_size
         return np.split(rows, range(size, len(rows), size))
 
-    def _loader(self, items: ImageItems, plan: object) -> BatchLoader:
+    def _loader(self, items: ImageItems | TaughtItems, plan: object) -> BatchLoader:
         workers = self.dataset.num_workers
         return BatchLoader(items, plan, num_workers=workers, pin_memory=torch.cuda.is_available())  # type: ignore[arg-type]
 
