@@ -119,13 +119,13 @@ class ImageData(LightningDataModule):
         def plan(epoch: int) -> Batches:
             return [batch + epoch % views * len(rows) for batch in self._epoch(rows, epoch)]
 
-        return self._loader(self._training(rows), plan)
+        items = self._views(rows)
+        return self._loader(items if self.teacher is None else TaughtItems(items, self.teacher._views(rows)), plan)
 
-    def _training(self, rows: Rows) -> ImageItems | TaughtItems:
+    def _views(self, rows: Rows) -> ImageItems:
         options = self.dataset
         augment = Augment(options.crop, options.flip, options.jitter, options.augment_seed)
-        items = ImageItems(self.pixels, rows, self.wanted, self._texts(), augment)
-        return items if self.teacher is None else TaughtItems(items, self.teacher._training(rows))
+        return ImageItems(self.pixels, rows, self.wanted, self._texts(), augment)
 
     def _epoch(self, rows: Rows, epoch: int) -> Batches:
         rank, world_size = place()
