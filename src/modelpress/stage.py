@@ -18,7 +18,16 @@ PRUNING = "model/pruning.json"  # of a pruned stage: which zeros are there to st
 CODE = tuple(
     f"modelpress.{name}"
     for name in (
-        *("technique", "trainer", "training", "optimizer", "teacher", "teacher_cache", "objectives.functional"),
+        *(
+            "technique",
+            "trainer",
+            "training",
+            "ranks",
+            "optimizer",
+            "teacher",
+            "teacher_cache",
+            "objectives.functional",
+        ),
         *("objectives.layer_map", "data.batching", "data.loader", "data.module", "data.tokenizer", "data.tokens"),
         *("models.classifier", "models.init", "models.building", "models.layout", "models.cut", "models.probe"),
         *("models.attention", "models.architecture", "models.labels", "callbacks.best", "callbacks.patience"),

@@ -33,5 +33,9 @@ class Dataset(ABC):
         """For the report: name, fingerprint, labels, size of each split, source and licence."""
 
     @abstractmethod
+    def samples(self, limit: int) -> list[Any]:
+        """The first test items as a user would hand them to ``predict.py``: texts, pairs of texts, images."""
+
+    @abstractmethod
     def datamodule(self, preprocessor: Path, *, seed: int, cache: Path) -> LightningDataModule:
         """The data module, tokenized with the tokenizer in ``preprocessor``, cached on disk under ``cache``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ class TextData(LightningDataModule):
         self.dataset, self.preprocessor, self.seed = dataset, preprocessor, seed
         self.tokenizer = TextTokenizer(preprocessor)
         self._cache_root = cache
+        self.share = 0, 1  # rank and number of the processes that share the batches of training and validation
         self._tokens: dict[str, Tokens] = {}
 
     @property
@@ -89,7 +90,7 @@ class TextData(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Length-bucketed batches in an order of their own every epoch; resumable after any batch."""
-        rank, world_size = _place()
+        rank, world_size = self.share
         lengths, size, seed = self.tokens("train").lengths, self.dataset.batch_size, self.seed
 
         def plan(epoch: int) -> Batches:
@@ -98,8 +99,8 @@ class TextData(LightningDataModule):
         return self._loader("train", plan)
 
     def val_dataloader(self) -> BatchLoader:
-        """The validation split, longest first."""
-        return self.eval_dataloader("validation")
+        """This process's share of the validation split, longest first."""
+        return self._evaluation("validation", *self.share)
 
     def test_dataloader(self) -> BatchLoader:
         """The test split, longest first."""
@@ -133,8 +134,10 @@ class TextData(LightningDataModule):
         return [items[batches[turn]] for turn in generator.permutation(len(batches))]
 
     def eval_dataloader(self, split: str) -> BatchLoader:
-        """Any split, every item once, longest first; under DDP the ranks take turns."""
-        rank, world_size = _place()
+        """Any split, every item once, longest first."""
+        return self._evaluation(split)
+
+    def _evaluation(self, split: str, rank: int = 0, world_size: int = 1) -> BatchLoader:
         batches = length_sorted_batches(
             self.tokens(split).lengths, self.dataset.eval_batch_size, rank=rank, world_size=world_size
         )
@@ -149,6 +152,15 @@ class TextData(LightningDataModule):
         multiple = options.pad_to_multiple if multiple is None else multiple
         return Items(self.tokens(split), self.tokenizer.pad_id, multiple, options.max_length)
 
+    def workloads(self, shapes: Sequence[str], limit: int) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+        """Tower -> shape -> ``limit`` inputs for workers. ``1x128``: 128 tokens; ``data``: items as they are."""
+        lengths = {shape: None if shape == "data" else int(shape.rpartition("x")[2]) for shape in shapes}
+        return {"main": {shape: self.requests("test", length=n, limit=limit) for shape, n in lengths.items()}}
+
+    def evaluation(self) -> dict[str, dict[str, np.ndarray]]:
+        """Tower -> the whole test split with its labels, for benchmark workers."""
+        return {"main": self.requests("test")}
+
     def requests(
         self, split: str, *, length: int | None = None, limit: int | None = None, seed: int = 0
     ) -> dict[str, np.ndarray]:
@@ -161,10 +173,3 @@ class TextData(LightningDataModule):
         if length is None:
             return requests.items(tokens, pad_id=self.tokenizer.pad_id, limit=limit, seed=seed)
         return requests.packed(tokens, self.tokenizer.frame(), length=length, limit=limit, seed=seed)
-
-
-def _place() -> tuple[int, int]:
-    """``(rank, world size)`` of this process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

@@ -104,6 +104,14 @@ class Distillation(Objective):
             places = [str(place) for place, _ in pairs] if widths[0] != widths[1] else []
             self.projections = nn.ModuleDict({place: _projection(student, int(place), widths) for place in places})
 
+    def terms(self, part: str, batch: Batch) -> Tensor:
+        """Items, real tokens (states), or pairs of real tokens (attention)."""
+        if part in PREDICTION:
+            return super().terms(part, batch)
+        items = len(batch["labels"])
+        tokens = _real_tokens(batch, items, 1, batch["labels"].device).bool().sum(1)
+        return tokens.square().sum() if part == "attention" else tokens.sum()
+
     def forward(
         self, output: Output, batch: Batch, teacher_output: Output | None, progress: float
     ) -> dict[str, Tensor]:
