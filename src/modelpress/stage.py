@@ -18,7 +18,8 @@ PRUNING = "model/pruning.json"  # of a pruned stage: which zeros are there to st
 CODE = tuple(
     f"modelpress.{name}"
     for name in (
-        *("technique", "trainer", "training", "evaluation", "optimizer", "teacher", "teacher_cache", "teacher_outputs"),
+        *("technique", "trainer", "training", "ranks", "evaluation", "optimizer"),
+        *("teacher", "teacher_cache", "teacher_outputs"),
         *("objectives.functional", "objectives.layer_map", "objectives.contrastive", "objectives.dual"),
         *("objectives.parts", "data.batching", "data.loader", "data.module", "data.tokenizer", "data.tokens"),
         *("models.classifier", "models.init", "models.building", "models.layout", "models.cut", "models.probe"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from modelpress.models.base import Model, load, save
 from modelpress.objectives.base import Objective
 from modelpress.optimizer import OptimizerConfig
 from modelpress.pruning.on_engine import EngineLatency
+from modelpress.ranks import together
 from modelpress.stage import TASK, WEIGHTS, Stage, preprocessor_digest
 from modelpress.store import Entry, canonical, clear, write_atomic
 from modelpress.teacher import Teacher
@@ -52,6 +54,12 @@ class Arm:
     folder: Path
     done: Mapping[Stage, Entry]
     loggers: list[Any] = field(default_factory=list)
+    rank: int = 0  # of this process among those that train the stage (modelpress.ranks)
+
+    @property
+    def world_size(self) -> int:
+        """Processes that train the stage."""
+        return self.job.hardware.devices
 
     def model_of(self, stage: Stage | None) -> Model | None:
         return load(self.done[stage].folder / "model") if stage is not None else None
@@ -84,17 +92,22 @@ def train(arm: Arm) -> None:
     if arm.stage.spec is None:
         save(model, arm.folder / "model")
         return
-    data = arm.datamodule()
+    data: Any = arm.datamodule()
+    data.share = arm.rank, arm.world_size
     technique = _technique(arm, model, teacher if arm.stage.needs_teacher else None, data)
     trainer = make_trainer(arm, batches=len(data.train_dataloader()))
-    with shared(f"training {arm.stage.title}"), interruptible(), known_warnings():
+    load = nullcontext() if arm.rank else shared(f"training {arm.stage.title}")
+    with load, interruptible(), known_warnings():
         try:
             if technique.steps:
-                trainer.fit(technique, datamodule=data, ckpt_path=_resume_from(arm.folder), weights_only=True)
+                resumed = _resume_from(arm.folder)
+                with together(arm):
+                    trainer.fit(technique, datamodule=data, ckpt_path=resumed, weights_only=True)
         finally:
             if technique.teacher is not None:
                 technique.teacher.close()
-    _finish(arm, technique, trainer, data)
+    if arm.rank == 0:
+        _finish(arm, technique, trainer, data)
 
 
 def _start(arm: Arm, teacher: Model | None) -> Model:
@@ -124,6 +137,7 @@ def _technique(arm: Arm, model: Model, teacher: Model | None, data: Any) -> Tech
         optimizer,
         stage=arm.stage.name,
         seed=arm.job.seed,
+        rank=arm.rank,
         steps=optimizer_steps(spec["trainer"], len(data.train_dataloader())),
         teacher=frozen,
         metric=arm.job.dataset.metric,
@@ -151,7 +165,7 @@ def _teacher(arm: Arm, model: Model, objective: Objective, data: Any) -> Teacher
         "dataset": job.dataset.fingerprint(),
         "preprocessor": preprocessor_digest(taught_by.preprocessor()),
         "precision": job.precision,
-    }
+    } | ({"rank": arm.rank} if arm.rank else {})  # a cache has one writer
     frozen = Teacher(model, cache=job.store.root / "teacher", key=canonical(parts), items=data.items)
     frozen.layers = objective.teacher_layers()
     return frozen

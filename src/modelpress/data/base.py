@@ -40,6 +40,10 @@ class Dataset(ABC):
         return 50
 
     @abstractmethod
+    def samples(self, limit: int) -> list[Any]:
+        """The first test items as a user would hand them to ``predict.py``: texts, pairs of texts, images."""
+
+    @abstractmethod
     def datamodule(
         self, preprocessor: Path, *, seed: int, cache: Path, teacher: Path | None = None
     ) -> LightningDataModule:

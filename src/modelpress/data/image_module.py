@@ -18,7 +18,7 @@ from modelpress.data.augment import Augment
 from modelpress.data.base import SPLITS
 from modelpress.data.batching import Batches, epoch_batches
 from modelpress.data.image_batches import ImageItems, TaughtItems, Texts, pixel_values
-from modelpress.data.loader import BatchLoader, place
+from modelpress.data.loader import BatchLoader
 from modelpress.data.pixels import Bad, PixelCache
 from modelpress.errors import ModelPressError
 
@@ -52,6 +52,7 @@ class ImageData(LightningDataModule):
         self.dataset, self.preprocessor, self.seed = dataset, preprocessor, seed
         self.wanted = preprocess.read(preprocessor)
         self.cache = PixelCache(dataset, self.wanted, cache)
+        self.share = 0, 1  # rank and number of the processes that share the batches of training and validation
         self._rows: dict[tuple[str, bool], Rows] = {}
 
     @property
@@ -128,7 +129,7 @@ class ImageData(LightningDataModule):
         return ImageItems(self.pixels, rows, self.wanted, self._texts(), augment)
 
     def _epoch(self, rows: Rows, epoch: int) -> Batches:
-        rank, world_size = place()
+        rank, world_size = self.share
         size, alike = self.dataset.batch_size, np.zeros(len(rows), np.int64)
         return epoch_batches(alike, size, seed=self.seed, epoch=epoch, rank=rank, world_size=world_size)
 
@@ -136,8 +137,8 @@ class ImageData(LightningDataModule):
         return None
 
     def val_dataloader(self) -> BatchLoader:
-        """The validation images."""
-        return self.eval_dataloader("validation")
+        """This process's share of the validation images."""
+        return self._evaluation("validation", *self.share)
 
     def test_dataloader(self) -> BatchLoader:
         """The test images."""
@@ -148,8 +149,10 @@ class ImageData(LightningDataModule):
         return self.eval_dataloader("test")
 
     def eval_dataloader(self, split: str) -> BatchLoader:
-        """Any split, every image once and as it is, without texts; under DDP the ranks take turns."""
-        rank, world_size = place()
+        """Any split, every image once and as it is, without texts."""
+        return self._evaluation(split)
+
+    def _evaluation(self, split: str, rank: int = 0, world_size: int = 1) -> BatchLoader:
         rows, size = self.rows(split), self.dataset.eval_batch_size
         batches = np.split(np.arange(len(rows)), range(size, len(rows), size))[rank::world_size]
         return self._loader(ImageItems(self.pixels, rows, self.wanted), lambda epoch: batches)

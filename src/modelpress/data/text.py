@@ -110,6 +110,12 @@ class TextDataset(Dataset):
         facts = {"name": self.name, "fingerprint": self.fingerprint(), "task": self.task, "metric": self.metric}
         return facts | {"labels": self.labels, "splits": sizes, "label_counts": counts} | self._origin()
 
+    def samples(self, limit: int) -> list[Any]:
+        """See :meth:`Dataset.samples`: texts, or pairs of them."""
+        test = self.split("test").head(limit)
+        columns = zip(test["text"], test["text_pair"], test["text_pair"].isna(), strict=True)
+        return [text if single else (text, pair) for text, pair, single in columns]
+
     @property
     def positions(self) -> int:
         """See :attr:`Dataset.positions`."""

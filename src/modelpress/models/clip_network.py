@@ -58,7 +58,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _set_image_size(visual: Any, vision: Mapping[str, Any]) -> None:
-    """timm makes its towers for the image size they were published with."""
+    """Timm makes its towers for the image size they were published with."""
     trunk = getattr(visual, "trunk", None)
     if hasattr(trunk, "set_input_size") and "image_size" in vision:
         trunk.set_input_size(visual.image_size)

@@ -175,10 +175,8 @@ class DualEncoder(Model):
         encoder = huggingface(self.text)
         if encoder is not None:
             encoder.config.save_pretrained(folder / TEXT)
-        config = {
-            **self.config,
-            "text_cfg": {**self.config["text_cfg"], **({"hf_model_name": TEXT} if encoder else {})},
-        }
+        text = {**self.config["text_cfg"], **({"hf_model_name": TEXT} if encoder is not None else {})}
+        config = {**self.config, "text_cfg": text}
         record = {
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "labels": self.labels,

@@ -15,7 +15,7 @@ from modelpress.objectives.base import Objective, Teacher
 from modelpress.objectives.dual import DualDistillation
 from modelpress.objectives.layer_map import Spec, check_spec, layer_map
 from modelpress.objectives.options import number
-from modelpress.objectives.parts import INTERMEDIATE, PREDICTION, check_kind, check_phases, checked_weights
+from modelpress.objectives.parts import INTERMEDIATE, PREDICTION, check_kind, check_phases, checked_weights, matched
 
 EMBEDDING = 0
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class Distillation(Objective):
             self.dual = DualDistillation.bound(self.dual, student, teacher, *options)
             return
         if "soft" in self.part_weights:
-            self.classes = _classes(student.labels, teacher.labels)
+            self.classes = matched(student.labels, teacher.labels)
         if self.part_weights.keys() & {"hidden", "attention", "cosine"}:
             self.layers = layer_map(self.map_spec, _size(student, "num_layers"), _size(teacher, "num_layers"))
         if "attention" in self.part_weights:
@@ -125,6 +125,14 @@ class Distillation(Objective):
             widths = _size(student, "width"), _size(teacher, "width")
             places = [str(place) for place, _ in pairs] if widths[0] != widths[1] else []
             self.projections = nn.ModuleDict({place: _projection(student, int(place), widths) for place in places})
+
+    def terms(self, part: str, batch: Batch) -> Tensor:
+        """Items, real tokens (states), or pairs of real tokens (attention)."""
+        if part in PREDICTION or self.dual is not None:
+            return super().terms(part, batch)
+        items = len(batch["labels"])
+        tokens = _real_tokens(batch, items, 1, batch["labels"].device).bool().sum(1)
+        return tokens.square().sum() if part == "attention" else tokens.sum()
 
     def forward(
         self, output: Output, batch: Batch, teacher_output: Output | None, progress: float
@@ -212,17 +220,6 @@ def _projection(student: Model, place: int, widths: tuple[int, int]) -> nn.Linea
             projection.weight.copy_(known[place][0])
             projection.bias.copy_(known[place][1])
     return projection
-
-
-def _classes(student: list[str], teacher: list[str]) -> list[int] | None:
-    """Columns of the teacher's logits in the student's order of classes; ``None``: already the same."""
-    if set(student) != set(teacher) or len(student) != len(teacher):
-        raise ModelPressError(
-            f"The student's labels are {student}, the teacher's {teacher}; soft targets need the same set. "
-            "Use a teacher trained for this dataset, map its names with teacher.label_map, "
-            "or set objective.weights.soft=0."
-        )
-    return None if student == teacher else [teacher.index(label) for label in student]
 
 
 def _size(model: Model, attribute: str) -> int:

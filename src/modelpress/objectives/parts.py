@@ -46,3 +46,14 @@ def check_kind(parts: Iterable[str], dual: bool) -> None:
         raise ModelPressError(
             f"The student is a {kind}, and {given} is for {other} only: set it to 0. A {kind} has: {allowed}."
         )
+
+
+def matched(student: list[str], teacher: list[str]) -> list[int] | None:
+    """Columns of the teacher's logits in the student's order of classes; ``None``: already the same."""
+    if set(student) != set(teacher) or len(student) != len(teacher):
+        raise ModelPressError(
+            f"The student's labels are {student}, the teacher's {teacher}; soft targets need the same set. "
+            "Use a teacher trained for this dataset, map its names with teacher.label_map, "
+            "or set objective.weights.soft=0."
+        )
+    return None if student == teacher else [teacher.index(label) for label in student]
