@@ -84,7 +84,7 @@ def hold(
 ) -> Contest:
     """Measure all that have a plan in balanced rounds, and their accuracy on ``test``."""
     subjects = [Subject(key, entry.plan) for key, entry in contenders.items() if entry.plan is not None]
-    session = measure(subjects, workloads, test, settings, hardware, folder)
+    session = measure(subjects, workloads, {"main": test} if test else {}, settings, hardware, folder)
     return Contest(contenders, session, read(test).labels if test else None, anchor, lossless, test)
 
 

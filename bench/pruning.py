@@ -117,7 +117,7 @@ def entries(file: File) -> dict[str, Contender]:
     plans: dict[str, Plan] = {plan.engine: plan for plan in file.made.plans.values()}
     key = file.kind if file.kind == DENSE else f"{file.kind}/{file.asked}"
     rows = {f"{key}/{plan.engine}/{plan.precision}": Contender(file.title, plan) for plan in plans.values()}
-    return rows | {f"{key}/{name}": Contender(file.title, None, why=why) for name, why in file.made.absent.items()}
+    return rows | {f"{key}/{name}": Contender(file.title, None, why=why) for (_, name), why in file.made.absent.items()}
 
 
 def table(contest: Contest, files: Sequence[File]) -> str:
@@ -137,14 +137,14 @@ def _row(contest: Contest, file: File, key: str) -> str:
     found = sizes(file.made.entry.folder / "model")
     cells = [
         described(found) if found else ABSENT,
-        number(100 * file.made.facts["sparsity"], 1),
+        number(100 * file.made.facts["main"]["sparsity"], 1),
         f"{quality[0]:.4f}" if quality else ABSENT,
         points(quality[1]) if quality and key != ANCHOR else ABSENT,
         f"{entry.plan.engine} {row.precision}",
         number(row.latency_ms.p50 if row.latency_ms else None, 2),
         f"{ratio.value:.2f} [{ratio.ci_low:.2f}, {ratio.ci_high:.2f}]" if ratio else ABSENT,
         number(plan_size_mb(entry.plan), 1),
-        number(file.made.facts.get("compressed_mb"), 1),
+        number(file.made.facts["main"].get("compressed_mb"), 1),
     ]
     return _line([file.title, *cells])
 

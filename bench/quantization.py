@@ -45,7 +45,7 @@ def compare(first: Arms, ours: dict[str, Pressed], samples: int) -> Contest:
     """One session of the float network, ours, the rivals' files and torchao."""
     folder = FOLDER / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     parent, inputs = first.parent, folder / "requests"
-    given = Inputs(parent.onnx, first.calibration(inputs, samples), parent.entry.folder / "model", samples)
+    given = Inputs(parent.onnx["main"], first.calibration(inputs, samples), parent.entry.folder / "model", samples)
     contenders = floats(parent)
     contenders |= {key: entry for name, one in ours.items() for key, entry in quantized(name, one).items()}
     contenders |= rivals(given, settings_of(contenders), FOLDER / "peers")
@@ -67,7 +67,7 @@ def floats(parent: Pressed) -> dict[str, Contender]:
     plans = {key.removeprefix(f"{parent.stage.slug}/"): plan for key, plan in parent.plans.items()}
     made_s = parent.export.seconds
     found = {key: Contender(title, plans[key], made_s) for key, title in FLOATS.items() if key in plans}
-    reasons = {name: why for name, why in parent.absent.items() if not any(key.startswith(name) for key in plans)}
+    reasons = {name: why for (_, name), why in parent.absent.items() if not any(key.startswith(name) for key in plans)}
     return found | {name: Contender(f"{name} FP32", None, why=why) for name, why in reasons.items()}
 
 
@@ -77,7 +77,9 @@ def quantized(technique: str, made: Pressed) -> dict[str, Contender]:
     rows = {
         f"{technique}/{plan.engine}": Contender(f"ModelPress {technique}", plan, made_s) for plan in made.plans.values()
     }
-    absent = {name: Contender(f"ModelPress {technique} in {name}", None, why=why) for name, why in made.absent.items()}
+    absent = {
+        name: Contender(f"ModelPress {technique} in {name}", None, why=why) for (_, name), why in made.absent.items()
+    }
     return rows | {f"{technique}/{name}": entry for name, entry in absent.items()}
 
 
@@ -91,7 +93,7 @@ def torchao(first: Arms, parent: Pressed, folder: Path) -> Contender:
     """PyTorch's own dynamic INT8, compiled where there is a compiler. Its file is the FP32 one: no size is given."""
     title = "torchao dynamic" + (", compiled" if compiler() else "")
     made = engine(first.job, "torchao", compile=compiler() is not None)
-    artifact = Artifact(parent.onnx, parent.entry.folder / "model")
+    artifact = Artifact(parent.onnx["main"], parent.entry.folder / "model")
     try:
         [plan] = made.build(artifact, first.job.hardware, (folder / "torchao").absolute())
     except Unsupported as reason:

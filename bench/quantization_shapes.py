@@ -73,7 +73,7 @@ def compare(checkpoint: Path, preset: str, samples: int) -> Contest:
     made = arms("technique=ptq", *model, f"technique.ptq.transform.samples={samples}", f"benchmark={preset}")
     parent = made.parent
     calibration = made.calibration(folder / "requests", samples)
-    given = Inputs(parent.onnx, calibration, parent.entry.folder / "model", samples)
+    given = Inputs(parent.onnx["main"], calibration, parent.entry.folder / "model", samples)
     contenders = floats(parent) | quantized("ptq", made.candidate)
     contenders |= rivals(given, settings_of(contenders), FOLDER / "peers", RIVALS)
     workloads = made.workloads(folder / "requests", SHAPE)

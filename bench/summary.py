@@ -80,7 +80,7 @@ def original(base: Pressed) -> dict[str, Contender]:
 def variant(name: str, title: str, made: Pressed) -> dict[str, Contender]:
     """One row per plan, and one per engine that cannot run it."""
     plans = {f"{name}/{plan.engine}/{plan.precision}": Contender(title, plan) for plan in made.plans.values()}
-    return plans | {f"{name}/{engine}": Contender(title, None, why=why) for engine, why in made.absent.items()}
+    return plans | {f"{name}/{engine}": Contender(title, None, why=why) for (_, engine), why in made.absent.items()}
 
 
 def seeds_table(contests: Sequence[Contest]) -> str:

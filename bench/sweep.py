@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TEMPERATURES = (1, 2, 3, 4, 5, 6, 7, 8)
 KEY = "technique.distill.objective.temperature"
+ONE_STEP = ("+technique.distill.trainer.max_steps=1", "+technique.distill.trainer.limit_val_batches=1")
 
 
 def command(folder: Path, *arguments: str, store: str = "store", threads: int | None = None) -> float:
@@ -45,7 +46,7 @@ def share(folder: Path, shared: Sequence[str]) -> None:
 
 def start(folder: Path, shared: Sequence[str]) -> None:
     """Everything cached but the stage that trains one batch: what a job costs beside its work."""
-    once = ["callbacks=none", "control=false", "technique.distill.trainer.max_steps=1", *shared]
+    once = ["callbacks=none", "control=false", *ONE_STEP, *shared]
     command(folder, "name=first", f"{KEY}=1", *once)
     cold = command(folder, "name=cold", f"{KEY}=2", *once)
     one = command(folder, "-m", f"{KEY}=3", *once)
@@ -58,7 +59,7 @@ def ray(folder: Path, shared: Sequence[str], jobs: int) -> None:
     """Training-bound jobs, one thread each: two Ray workers against this process."""
     train = ["callbacks=none", "control=false", *shared]
     values = ",".join(map(str, TEMPERATURES[:jobs]))
-    command(folder, f"{KEY}=99", "technique.distill.trainer.max_steps=1", *train)  # teacher and tokens
+    command(folder, f"{KEY}=99", *ONE_STEP, *train)  # teacher and tokens
     alone = folder / "store"
     for name in ("here", "ray"):
         subprocess.run(["cp", "-r", str(alone), str(folder / name)], check=True)

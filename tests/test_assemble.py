@@ -58,7 +58,7 @@ def test_rows_say_where_reused_numbers_come_from(pressing: Pressing) -> None:
 
 def test_a_row_carries_the_facts_of_its_stage(pressing: Pressing) -> None:
     by_role = {row.role: row for row in pressing.report.rows}
-    facts = {item.stage.role: item.facts for item in pressing.pressed}
+    facts = {item.stage.role: item.facts["main"] for item in pressing.pressed}
     for role in ("baseline", "candidate"):
         row = by_role[role]
         assert row.params_m == facts[role]["params_m"]
@@ -71,7 +71,7 @@ def test_a_row_carries_the_facts_of_its_stage(pressing: Pressing) -> None:
 
 
 def test_accuracy_in_the_rows_is_that_of_the_saved_logits(pressing: Pressing) -> None:
-    labels = np.load(pressing.measurement.folder / "requests" / "test.npz")["labels"]
+    labels = np.load(pressing.measurement.folder / "requests" / "main" / "test.npz")["labels"]
     for row in pressing.report.rows:
         logits = np.load(pressing.session.logits[row.id.rpartition("/")[0]])
         assert row.metric == pytest.approx(float((logits.argmax(1) == labels).mean()))

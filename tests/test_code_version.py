@@ -17,6 +17,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
+    code_version.cache_clear()
     git(tmp_path, "init", "-q")
     (tmp_path / "__init__.py").write_text("")
     git(tmp_path, "add", "__init__.py")
@@ -29,6 +30,8 @@ def test_the_commit_and_whether_files_were_changed(checkout: Path) -> None:
     (checkout / "untracked.py").write_text("")
     assert code_version(checkout) == {"commit": commit, "dirty": False}
     (checkout / "__init__.py").write_text("x = 1\n")
+    assert code_version(checkout)["dirty"] is False  # asked once
+    code_version.cache_clear()
     assert code_version(checkout) == {"commit": commit, "dirty": True}
 
 

@@ -43,6 +43,18 @@ def test_without_a_guess_the_known_names_are_listed() -> None:
     assert unknown_key("budget.zzz=2", GOOD).endswith("Known here: latency_ms, size_mb.")
 
 
+def test_a_trainer_key_that_the_technique_does_not_set_itself() -> None:
+    good = OmegaConf.create({"trainer": {"max_steps": -1}, "technique": {"distill": {"trainer": {"max_epochs": 2}}}})
+    assert unknown_key("technique.distill.trainer.max_steps=1", good) == (
+        "technique.distill.trainer.max_steps=1: technique.distill.trainer holds only what differs from the shared "
+        "trainer. For all stages write trainer.max_steps=1; for this one add it with "
+        "+technique.distill.trainer.max_steps=1"
+    )
+    assert "Did you mean technique.distill.trainer.max_epochs=3?" in unknown_key(
+        "technique.distill.trainer.max_epoch=3", good
+    )
+
+
 def test_an_argument_with_a_default() -> None:
     assert "a + sets it: +engine.warmup=0.2" in unknown_key("engine.warmup=0.2", GOOD)
     assert "a + sets it" not in unknown_key("engine.zzz=0.2", GOOD)

@@ -95,7 +95,7 @@ def test_the_wheel_carries_every_config_and_template(built: Path) -> None:
     assert conf <= names
     package = [path for path in (ROOT / "src/modelpress").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert {str(path.relative_to(ROOT / "src")) for path in package} <= names
-    assert {"modelpress/deploy_files/predict.py", "modelpress/py.typed"} <= names
+    assert {"modelpress/deploying/files/predict.py", "modelpress/py.typed"} <= names
     assert not [name for name in names if "/local/" in name or "__pycache__" in name or name.startswith("tests/")]
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -34,9 +34,9 @@ def test_a_stage_becomes_a_graph_and_engines() -> None:
     found = last(tiny.pressing(tiny.finished(), "first"))
     assert list(found.plans) == ["tinybert/distill/onnxruntime/fp32"]
     assert found.absent == {}
-    assert found.onnx.is_file()
-    assert found.facts["params_m"] > 0
-    assert found.facts["parity_max_abs"] < 1e-3
+    assert found.onnx["main"].is_file()
+    assert found.facts["main"]["params_m"] > 0
+    assert found.facts["main"]["parity_max_abs"] < 1e-3
 
 
 def test_a_plan_opens_wherever_the_store_lies(own: list[str]) -> None:
@@ -70,7 +70,7 @@ def test_an_engine_that_cannot_be_is_kept_with_its_reason(own: list[str]) -> Non
     pressing = tiny.pressing(tiny.finished(), "first", *extra)
     found = last(pressing)
     assert found.plans == {}
-    assert "asked for fp16" in found.absent["onnxruntime"]
+    assert "asked for fp16" in found.absent["main", "onnxruntime"]
     assert is_pressed(pressing.job, found.entry)
     assert last(tiny.pressing(tiny.finished(), "first", *extra)).absent == found.absent
 
@@ -115,4 +115,4 @@ def test_facts_are_those_of_the_file() -> None:
     from modelpress.models.base import load, parameter_count
 
     network = load(found.entry.folder / "model")
-    assert found.facts["params_m"] == pytest.approx(parameter_count(network) / 1e6)
+    assert found.facts["main"]["params_m"] == pytest.approx(parameter_count(network) / 1e6)

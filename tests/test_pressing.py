@@ -14,7 +14,6 @@ from modelpress.config import compose
 from modelpress.errors import ModelPressError
 from modelpress.job import Job
 from modelpress.pipeline import execute, plan
-from modelpress.pressing import _length
 from modelpress.report.record import Report
 
 ROOT = Path(__file__).parents[1]
@@ -85,11 +84,6 @@ def test_no_engine_at_all_is_an_error_with_the_reasons(own: str, tmp_path: Path)
     with pytest.raises(ModelPressError, match="onnxruntime.*converts nothing"):
         run(tmp_path / "none", own, "engine.onnxruntime.precisions=[fp16]")
     assert not (tmp_path / "none" / "report.json").exists()
-
-
-@pytest.mark.parametrize(("shape", "tokens"), [("data", None), ("1x128", 128), ("1x16", 16), ("8x64", 64)])
-def test_tokens_of_a_shape(shape: str, tokens: int | None) -> None:
-    assert _length(shape) == tokens
 
 
 def test_what_is_in_the_store_is_told_again_without_torch(tmp_path: Path) -> None:

@@ -86,8 +86,8 @@ def test_the_pruned_network_is_what_was_validated(world: Path) -> None:
 
 
 def test_what_its_file_holds_is_counted(world: Path, tmp_path: Path) -> None:
-    facts = export_stage(world / "pruned" / "model", tmp_path / "pruned")
-    dense = export_stage(world / "parent" / "model", tmp_path / "dense")
+    facts = export_stage(world / "pruned" / "model", tmp_path / "pruned")["main"]
+    dense = export_stage(world / "parent" / "model", tmp_path / "dense")["main"]
     model = load(world / "pruned" / "model")
     matrices = sum(model.get_parameter(name).numel() for name in names(world / "pruned"))
     head = model.get_submodule("network.classifier").weight.numel()  # type: ignore[union-attr, operator]
@@ -197,8 +197,8 @@ def test_no_later_stage_revives_a_pruned_weight(technique: str, world: Path, tmp
         assert not after.get_parameter(name)[gone].any()
     moved = file_digest(tmp_path / "later" / WEIGHTS) != file_digest(world / "pruned" / WEIGHTS)
     assert moved is (technique != "ptq")
-    facts = export_stage(tmp_path / "later" / "model", tmp_path / "exported")
-    dense = export_stage(world / "pruned" / "model", tmp_path / "float")
+    facts = export_stage(tmp_path / "later" / "model", tmp_path / "exported")["main"]
+    dense = export_stage(world / "pruned" / "model", tmp_path / "float")["main"]
     assert dense["sparsity"] <= facts["sparsity"] < dense["sparsity"] + 0.1  # rounding adds a few
 
 

@@ -24,7 +24,8 @@ def sizes(folder: Path) -> Sizes | None:
     recorded: Sizes | None = json.loads(own.read_text(encoding="utf-8")).get("shape") if own.is_file() else None
     if recorded:
         return recorded
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     width, heads, neurons, count = (_either(config, names) for names in (WIDTH, HEADS, NEURONS, LAYERS))
     if not (width and heads and neurons and count):
         return None

@@ -49,7 +49,8 @@ def compress(
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
     target = Path(folder) if folder is not None else Path("outputs") / str(cfg.name) / name
     target.mkdir(parents=True, exist_ok=True)
-    report = execute(Job.of(cfg, target, f"modelpress run {shlex.join(arguments)}"))
+    only_here = "" if isinstance(data, str | Path) else "its data came from memory (a data frame given to compress())."
+    report = execute(Job.of(cfg, target, f"modelpress run {shlex.join(arguments)}", only_here))
     assert report is not None
     if folder is None:
         point_latest(target)

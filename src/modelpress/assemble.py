@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from modelpress import anatomy
 from modelpress.benchmark.session import Measurement
 from modelpress.engines.base import Plan
 from modelpress.provenance import curves, diagnostics, environment, lineage, seconds
+from modelpress.report.evidence import DECIDING
 from modelpress.report.record import Report, Row
 from modelpress.report.verdict import Budget, Evidence, judge
+from modelpress.reproduction import reproduction
 from modelpress.stage import QUANTIZE, Stage
 from modelpress.store import write_atomic
 
@@ -26,21 +25,22 @@ if TYPE_CHECKING:
 
 NUMERICS = "numerics.json"  # beside the weights of a quantized or 16-bit stage
 PRUNING = "pruning.json"  # and of a pruned one
-PREPROCESSED = 200  # test texts on which tokenization is timed
+PREPROCESSED = 200  # test items on which pre-processing is timed
 
 
 def write(pressing: Pressing) -> Report:
     """Judge the rows, assemble ``deploy/`` and write report.json, .html and .md; prints the table."""
-    from modelpress import deploy
+    from modelpress.deploying import folder as deploying
+    from modelpress.deploying.module import preprocess_ms
     from modelpress.report import html, markdown, terminal
     from modelpress.report.extras import Extras
 
     job, folder = pressing.job, pressing.job.folder
     evidence = collect(pressing)
-    labels = _labels(pressing)
     budget = Budget(**job.config["budget"])
     expected = {"control_expected": pressing.graph.control_expected, "equal_expected": pressing.graph.equal_expected}
-    verdict = judge(evidence, labels, budget, **expected)
+    verdict = judge(evidence, pressing.labels, budget, **expected)
+    found = environment(pressing)
     rows = [entry.row for entry in evidence]
     report = Report(
         name=job.name,
@@ -51,21 +51,24 @@ def write(pressing: Pressing) -> Report:
         rows=rows,
         verdict=verdict,
         complete=bool(verdict["complete"]),
-        environment=environment(pressing),
+        environment=found,
         lineage=[entry.lineage() for entry in lineage(pressing)],
         seconds=seconds(pressing),
+        reproduction=reproduction(job, found["code"]),
     )
     chosen, plan = shipped(pressing, verdict["row"])
-    _preprocess(pressing, report, chosen)
-    deploy.assemble(
+    made = deploying.assemble(
         folder,
         model_folder=chosen.entry.folder / "model",
         onnx=chosen.onnx,
         plans=list(chosen.plans.values()),
         best=plan,
         report=report,
-        max_length=job.config["dataset"]["max_length"],
+        dataset=job.config["dataset"],
     )
+    spent_ms = preprocess_ms(made, job.dataset.samples(PREPROCESSED))
+    for row in rows:  # it is the same for every row of a run: one measurement serves them all
+        row.preprocess_ms = spent_ms
     extras = Extras(curves(pressing), {e.row.id: _trace(e) for e in evidence if e.rounds}, diagnostics(pressing))
     report.save(folder / "report.json")
     write_atomic(folder / "report.html", html.render(report, extras))
@@ -83,8 +86,8 @@ def collect(pressing: Pressing) -> list[Evidence]:
 def _measured(pressing: Pressing, item: Pressed) -> list[Evidence]:
     session, found = pressing.session, []
     for key, plan in item.plans.items():
-        logits = np.load(session.logits[key]) if key in session.logits else None
-        for shape in pressing.settings.shapes:
+        logits = pressing.logits(item, key)
+        for shape in pressing.shapes(plan.tower):
             measurement = session.of(key, shape)
             row = _row(pressing, item, plan, measurement)
             found.append(Evidence(row, measurement.rounds or None, logits))
@@ -92,7 +95,7 @@ def _measured(pressing: Pressing, item: Pressed) -> list[Evidence]:
 
 
 def _row(pressing: Pressing, item: Pressed, plan: Plan, measured: Measurement) -> Row:
-    blank = _blank(pressing, item, plan.engine, measured.precision, measured.shape)
+    blank = _blank(pressing, item, (plan.tower, plan.engine, measured.precision), measured.shape)
     details = {**measured.details, **blank.details, "precision_asked": plan.precision}
     if pressing.measurement.reused:
         record = json.loads((pressing.measurement.folder / "measured.json").read_text())
@@ -102,7 +105,7 @@ def _row(pressing: Pressing, item: Pressed, plan: Plan, measured: Measurement) -
         status=measured.status,
         why=measured.why,
         size_mb=plan_size_mb(plan),
-        parity_max_abs=item.facts["parity_max_abs"] if _exact(plan) else None,
+        parity_max_abs=item.facts[plan.tower]["parity_max_abs"] if _exact(plan) else None,
         peak_memory_mb=measured.peak_memory_mb,
         cold_start_ms=measured.cold_start_ms,
         latency_ms=measured.latency_ms,
@@ -112,22 +115,23 @@ def _row(pressing: Pressing, item: Pressed, plan: Plan, measured: Measurement) -
     )
 
 
-def _blank(pressing: Pressing, item: Pressed, engine: str, precision: str, shape: str) -> Row:
-    """What is known of a row before it is measured."""
-    stage, facts = item.stage, item.facts
+def _blank(pressing: Pressing, item: Pressed, kind: tuple[str, str, str], shape: str) -> Row:
+    """What is known of a row before it is measured. ``kind``: tower, engine and precision."""
+    tower, engine, precision = kind
+    stage, facts = item.stage, item.facts[tower]
     return Row(
-        id=f"{stage.slug}/{engine}/{precision}/{shape}",
+        id="/".join([stage.slug, *([tower] if tower != "main" else []), engine, precision, shape]),
         stage=stage.name,
         model=stage.recipe.name,
         role="reference" if engine.startswith("torch") else stage.role,
-        tower="main",
+        tower=tower,
         engine=engine,
         precision=precision,
         device=pressing.job.hardware.accelerator,
         shape=shape,
         status="unsupported",
         params_m=facts["params_m"],
-        macs_g=facts["macs_g"] if shape == "1x128" else None,
+        macs_g=facts["macs_g"] if shape == facts["counted_shape"] else None,
         sparsity=facts["sparsity"],
         details={
             "kernel_multiple": pressing.job.hardware.kernel_multiple,
@@ -173,12 +177,11 @@ def pruning(model: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _absent(pressing: Pressing, item: Pressed) -> list[Evidence]:
     """A row with its reason for every engine that could not be built."""
-    shapes = pressing.settings.shapes
     rows = []
-    for name, why in item.absent.items():
+    for (tower, name), why in item.absent.items():
         kind = numerics(item.entry.folder / "model").get("numerics", {}).get("kind")
-        precision = kind or pressing.job.engines[name].precisions[0]
-        rows += [replace(_blank(pressing, item, name, precision, shape), why=why) for shape in shapes]
+        place = (tower, name, kind or pressing.job.engines[name].precisions[0])
+        rows += [replace(_blank(pressing, item, place, shape), why=why) for shape in pressing.shapes(tower)]
     return [Evidence(row, None, None) for row in rows]
 
 
@@ -189,17 +192,13 @@ def _exact(plan: Plan) -> bool:
 
 def plan_size_mb(plan: Plan) -> float:
     """Size on disk of a plan: its file and those that share its stem (OpenVINO's ``.xml`` and ``.bin``)."""
+    if plan.parts:
+        return sum(map(plan_size_mb, plan.parts))
     path = Path(plan.file)
     files = [path] if path.is_file() else []
     files += [other for other in path.parent.glob(f"{path.stem}.*") if other != path and other.is_file()]
     folder = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else []
     return sum(file.stat().st_size for file in [*files, *folder]) / 1e6
-
-
-def _labels(pressing: Pressing) -> NDArray[Any] | None:
-    from modelpress.benchmark.requests import read
-
-    return read(pressing.measurement.folder / "requests" / "test.npz").labels
 
 
 def shipped(pressing: Pressing, row_id: str | None) -> tuple[Pressed, Plan]:
@@ -209,24 +208,7 @@ def shipped(pressing: Pressing, row_id: str | None) -> tuple[Pressed, Plan]:
             if row_id is not None and row_id.startswith(f"{key}/"):
                 return item, plan
     last = pressing.pressed[-1]
-    return last, next(iter(last.plans.values()))
-
-
-def _preprocess(pressing: Pressing, report: Report, chosen: Pressed) -> None:
-    """Tokenization and softmax are the same for every row of a run: one measurement serves them all."""
-    from modelpress.deploy import preprocess_ms
-
-    dataset: Any = pressing.job.dataset
-    test = dataset.table().query("split == 'test'").head(PREPROCESSED)
-    texts = [t if p is None else (t, p) for t, p in zip(test["text"], _pairs(test), strict=True)]
-    spent_ms = preprocess_ms(chosen.entry.folder / "model", texts, max_length=dataset.max_length)
-    for row in report.rows:
-        row.preprocess_ms = spent_ms
-
-
-def _pairs(table: Any) -> list[str | None]:
-    pairs = table["text_pair"]
-    return [None if missing else pair for pair, missing in zip(pairs, pairs.isna(), strict=True)]
+    return last, next(plan for plan in last.plans.values() if plan.tower in DECIDING)
 
 
 def _trace(entry: Evidence) -> list[float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modelpress.benchmark.machine import has_bf16
+from modelpress.check_devices import devices
 from modelpress.check_nodes import Tree, stages
 from modelpress.check_signature import class_attribute
 from modelpress.errors import ModelPressError, one_of
@@ -23,7 +24,7 @@ MAX_SEED = 2**32 - 1
 
 def faults(config: Tree) -> list[str]:
     """Every broken rule."""
-    rules = (_root, _stage_order, _teacher, _engines, _deployable, _precision, _budget, _logger)
+    rules = (_root, _stage_order, _teacher, _engines, _deployable, _precision, devices, _budget, _logger)
     return [fault for rule in rules for fault in rule(config)]
 
 

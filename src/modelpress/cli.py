@@ -30,7 +30,7 @@ class Command:
 COMMANDS = {
     "run": Command("modelpress.cli_run", "train, press, measure and report: everything `python run.py` does", raw=True),
     "plan": Command("modelpress.cli_run", "what a run would find in the store, what it would do, and about how long"),
-    "predict": Command("modelpress.deploy", "use a deployed engine: predict outputs/latest 'a charming film'"),
+    "predict": Command("modelpress.deploying.command", "use a deployed engine: predict outputs/latest 'a fine film'"),
     "show": Command("modelpress.report.show", "a finished run's report in the terminal"),
     "compare": Command("modelpress.compare.command", "many runs in one table, one Pareto chart, one HTML page"),
     "runs": Command("modelpress.compare.runs", "every run: finished, running or failed, with its verdict or reason"),

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 
 
+@cache
 def code_version(folder: Path = HERE) -> dict[str, Any]:
     """``commit`` (full hash) and ``dirty`` (tracked files were changed since); both null outside a checkout.
 
-    A package that was installed into some other project's checkout is not that project: git must know its files.
+    Asked once: a process goes on with the code that it imported, whatever is committed meanwhile. A package that was
+    installed into some other project's checkout is not that project: git must know its files.
     """
-    unknown: dict[str, Any] = {"commit": None, "dirty": None}
-    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return unknown
-    commit = _git(folder, "rev-parse", "HEAD")
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": bool(changes)} if commit else unknown
+    known = _git(folder, "rev-parse", "HEAD", "HEAD:./__init__.py")
+    changes = known and _git(folder, "status", "--porcelain", "--untracked-files=no")
+    if not known or changes is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": known.split()[0], "dirty": bool(changes)}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -50,6 +50,11 @@ def unknown_key(override: str, good: DictConfig) -> str:
         )
     if parts[depth] in node:
         return f"{override}: {key} contradicts another override of the same command line."
+    if address.startswith("technique.") and parts[depth - 1] == "trainer" and parts[depth] in good.trainer:
+        return (
+            f"{override}: {address} holds only what differs from the shared trainer. For all stages write "
+            f"trainer.{override.partition('trainer.')[2]}; for this one add it with +{override.lstrip('+')}"
+        )
     where = f"{address} has no {parts[depth]!r}." if address else f"there is no {parts[depth]!r}."
     hints = [*_guesses(parts, depth, names, good, override), *_known(node, parts[depth], names, override)]
     return "\n     ".join([f"{override}: {where}", *(hints[:1] if address == "" else hints)])

@@ -26,12 +26,13 @@ class Job:
     config: dict[str, Any]
     folder: Path
     command: str = ""
+    only_here: str = ""  # why no command repeats it on another machine
 
     @classmethod
-    def of(cls, cfg: DictConfig, folder: Path, command: str = "") -> Job:
+    def of(cls, cfg: DictConfig, folder: Path, command: str = "", only_here: str = "") -> Job:
         """Resolve a composed config once and for all."""
         config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
-        return cls(config, Path(folder).absolute(), command)
+        return cls(config, Path(folder).absolute(), command, only_here)
 
     @property
     def name(self) -> str:

@@ -115,18 +115,19 @@ def job(cfg: Any) -> member.Score:
     own = member.own_arguments(state, sweep)
     command = member.spelled(_Launch.program, own)
     objectives = member.objectives_of(state) if sweep else []
+    only_train = sweep is not None and sweep.only_train
     if sweep and (before := member.finished(folder, cfg, objectives)) is not None:
         log.info("Finished before: %s", folder)
         return before
     status = Status(folder, command, sweep.facts(state.overrides.task) if sweep else None)
     try:
-        # Lightning starts the other ranks of a distributed job with sys.argv; a job of a sweep is only one of its runs.
+        # What loggers record as the command line; a job of a sweep is only one of its runs.
         with (
             _arguments([*_Launch.prefix, *own]),
             _environment({FULL_ERROR: None} if not logging.raiseExceptions else {}),
         ):
-            metric = _checked_run(cfg, state, folder, command, status if sweep else None)
-        score = member.score(folder, metric, objectives)
+            metric = _checked_run(cfg, state, folder, command, status, measure=not only_train)
+        score = member.nothing(objectives) if only_train else member.score(folder, metric, objectives)
     except (KeyboardInterrupt, SystemExit) as stop:
         # Lightning turns Ctrl-C into SystemExit.
         _Launch.interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)
@@ -136,19 +137,18 @@ def job(cfg: Any) -> member.Score:
     except Exception as error:
         _failed(status, folder, error)
         return member.nothing(objectives)
-    status.done(metric)
+    status.trained() if only_train else status.done(metric)
     return score
 
 
-def _checked_run(cfg: Any, state: Any, folder: Path, command: str, status: Status | None) -> float:
+def _checked_run(cfg: Any, state: Any, folder: Path, command: str, status: Status, *, measure: bool) -> float:
     from modelpress.check import check
 
     check(cfg, list(state.overrides.task))
-    if status is not None:
-        status.note(identity=member.identity(cfg))
+    status.note(identity=member.identity(cfg))
     from modelpress import pipeline
 
-    score = pipeline.run(cfg, folder=folder, command=command)
+    score = pipeline.run(cfg, folder=folder, command=command, measure=measure)
     return float("nan") if score is None else float(score)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from modelpress.benchmark.lock import shared
 from modelpress.estimate import minutes
 from modelpress.graph import Graph, graph
 from modelpress.job import Job
@@ -21,11 +22,11 @@ from modelpress.store import Entry
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig, folder: Path, command: str = "") -> float | None:
-    """Run a composed config; returns the best candidate's task metric, for sweepers. ``None``: nothing was pressed."""
+def run(cfg: DictConfig, folder: Path, command: str = "", *, measure: bool = True) -> float | None:
+    """Run a composed config; returns the best candidate's task metric, for sweepers. ``None``: nothing was measured."""
     from modelpress.launch import point_latest
 
-    report = execute(Job.of(cfg, folder, command))
+    report = execute(Job.of(cfg, folder, command), measure=measure)
     if report is None:
         return None
     point_latest(folder)
@@ -34,18 +35,22 @@ def run(cfg: DictConfig, folder: Path, command: str = "") -> float | None:
     return best if best is not None else next(iter(metrics[::-1]), None)
 
 
-def execute(job: Job) -> Report | None:
-    """Train what the store lacks, press the result, write the report. Without the report callback: only train."""
+def execute(job: Job, *, measure: bool = True) -> Report | None:
+    """Train what the store lacks, press the result, write the report. Without the report callback: only train.
+
+    Without ``measure`` it ends before the benchmark, with all that comes before it in the store.
+    """
     from modelpress.loggers import Tracking
 
     started = time.time()
     network = graph(job)
     with Tracking(job) as tracking:
         done = train_all(job, network, tracking)
-        pressing = Pressing(job, network, done, started)
-        if "report" not in job.config["callbacks"] or not pressing.is_measured():
+        pressing = Pressing(job, network, done, started, measure)
+        reports = "report" in job.config["callbacks"]
+        if not (reports and pressing.is_pressed()):
             test_and_press(job, network, done, pressing, tracking)
-        if "report" not in job.config["callbacks"]:
+        if not (reports and measure):
             return None
         tracking.log_report(pressing.report, job.folder)
     return pressing.report
@@ -72,7 +77,8 @@ def test_and_press(job: Job, network: Graph, done: dict[Stage, Entry], pressing:
     """Trainer.test of the last stage; the callbacks press, benchmark and report at its end."""
     from modelpress.training import Arm, test
 
-    test(Arm(job, network.last, job.folder, done, tracking.loggers(network.last.title)), pressing)
+    with shared(f"exporting {network.last.title}"):
+        test(Arm(job, network.last, job.folder, done, tracking.loggers(network.last.title)), pressing)
 
 
 @dataclass(frozen=True)

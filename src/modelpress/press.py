@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from modelpress.benchmark.machine import fingerprint as machine_fingerprint
 from modelpress.engines.base import Artifact, Engine, Plan, Unsupported
+from modelpress.engines.pair import PAIR, paired
 from modelpress.job import Job, sources, versions
 from modelpress.stage import Stage, weights_digest
 from modelpress.store import Entry, Request, write_atomic
@@ -44,18 +46,19 @@ RUNTIMES = ("onnxruntime", "openvino", "torch")
 
 @dataclass(frozen=True)
 class Pressed:
-    """One stage with its graph and its engines. ``absent`` maps an engine to the reason why it is missing."""
+    """One stage with its graphs and its engines. ``absent`` maps an engine to the reason why it is missing."""
 
     stage: Stage
     entry: Entry
     export: Entry
-    facts: dict[str, Any]
+    facts: dict[str, dict[str, Any]]  # tower -> what was counted on its file; also of the pair where there are two
     plans: dict[str, Plan]  # row id without the shape -> plan
-    absent: dict[str, str]
+    absent: dict[tuple[str, str], str]  # (tower, engine) -> why
 
     @property
-    def onnx(self) -> Path:
-        return self.export.folder / "model.onnx"
+    def onnx(self) -> dict[str, Path]:
+        """The file of every tower."""
+        return {tower: self.export.folder / facts["file"] for tower, facts in self.facts.items() if "file" in facts}
 
 
 def export_request(entry: Entry) -> Request:
@@ -83,18 +86,50 @@ def export(job: Job, entry: Entry) -> Entry:
 def press(job: Job, stage: Stage, entry: Entry) -> Pressed:
     """Export one stage and build every selected engine from it."""
     exported = export(job, entry)
-    artifact = Artifact(exported.folder / "model.onnx", entry.folder / "model")
-    plans: dict[str, Plan] = {}
-    absent: dict[str, str] = {}
-    for name, engine in job.engines.items():
-        built = job.store.obtain(*_engine(job, name, engine, artifact, exported))
-        record = json.loads((built.folder / "plans.json").read_text())
-        for fields in record["plans"]:
-            plan = Plan(**{**fields, "file": str(built.folder / fields["file"])})
-            plans[f"{stage.slug}/{name}/{plan.precision}"] = plan
-        absent.update(record["absent"])
-    facts = json.loads((exported.folder / "facts.json").read_text())
-    return Pressed(stage, entry, exported, facts, plans, absent)
+    facts = _facts(exported)
+    plans: list[Plan] = []
+    absent: dict[tuple[str, str], str] = {}
+    for artifact in _artifacts(entry, exported):
+        for name, engine in job.engines.items():
+            built = job.store.obtain(*_engine(job, name, engine, artifact, exported))
+            record = json.loads((built.folder / "plans.json").read_text())
+            plans += [Plan.of({**fields, "file": str(built.folder / fields["file"])}) for fields in record["plans"]]
+            absent |= {(artifact.tower, name): why for name, why in record["absent"].items()}
+    plans += paired(plans)
+    if len(facts) > 1:
+        facts[PAIR] = together(list(facts.values()))
+    return Pressed(stage, entry, exported, facts, {slug(stage, plan): plan for plan in plans}, absent)
+
+
+def slug(stage: Stage, plan: Plan) -> str:
+    """How the ids of a plan's rows begin: ``minilm/finetune/openvino/bf16``, ``clip/distill/image/openvino/bf16``."""
+    tower = "" if plan.tower == "main" else f"{plan.tower}/"
+    return f"{stage.slug}/{tower}{plan.engine}/{plan.precision}"
+
+
+def together(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What was counted on the files of several towers, taken together."""
+    weights = [fact["params_m"] for fact in facts]
+    operators = sum((Counter(fact["ops"]) for fact in facts), Counter())
+    return {
+        **{key: sum(fact[key] for fact in facts) for key in ("params_m", "size_mb", "compressed_mb")},
+        "sparsity": sum(f["sparsity"] * weight for f, weight in zip(facts, weights, strict=True)) / sum(weights),
+        "sparsity_file": sum(f["sparsity_file"] * w for f, w in zip(facts, weights, strict=True)) / sum(weights),
+        "ops": dict(operators.most_common()),
+        "counted_shape": None,
+        "macs_g": None,
+        "parity_max_abs": None,
+    }
+
+
+def _facts(exported: Entry) -> dict[str, dict[str, Any]]:
+    facts: dict[str, dict[str, Any]] = json.loads((exported.folder / "facts.json").read_text())
+    return facts
+
+
+def _artifacts(entry: Entry, exported: Entry) -> list[Artifact]:
+    files = {tower: exported.folder / facts["file"] for tower, facts in _facts(exported).items()}
+    return [Artifact(file, entry.folder / "model", tower) for tower, file in files.items()]
 
 
 def is_pressed(job: Job, entry: Entry) -> bool:
@@ -102,8 +137,8 @@ def is_pressed(job: Job, entry: Entry) -> bool:
     exported = job.store.find(export_request(entry))
     if exported is None:
         return False
-    artifact = Artifact(exported.folder / "model.onnx", entry.folder / "model")
-    wanted = (_engine(job, name, engine, artifact, exported)[0] for name, engine in job.engines.items())
+    artifacts = _artifacts(entry, exported)
+    wanted = (_engine(job, name, engine, one, exported)[0] for one in artifacts for name, engine in job.engines.items())
     return all(job.store.find(request) is not None for request in wanted)
 
 
@@ -112,7 +147,8 @@ def _engine(
 ) -> tuple[Request, Callable[[Path], None]]:
     """The store's request for one engine of one export, and how to fulfil it."""
     inputs = {
-        "onnx": exported.digest_of("model.onnx"),
+        "onnx": exported.digest_of(artifact.onnx.name),
+        "tower": artifact.tower,
         "model": exported.inputs["weights"],
         "engine": job.config["engine"][name],
         "hardware": asdict(job.hardware),
@@ -124,10 +160,11 @@ def _engine(
     def compute(folder: Path) -> None:
         record: dict[str, Any] = {"plans": [], "absent": {}}
         try:
-            plans = engine.build(artifact, job.hardware, folder)
+            plans = [replace(plan, tower=artifact.tower) for plan in engine.build(artifact, job.hardware, folder)]
             record["plans"] = [asdict(replace(plan, file=str(Path(plan.file).relative_to(folder)))) for plan in plans]
         except Unsupported as reason:
             record["absent"][name] = str(reason)
         write_atomic(folder / "plans.json", json.dumps(record))
 
-    return Request("engine", f"{exported.name} → {name}", inputs), compute
+    tower = "" if artifact.tower == "main" else f" ({artifact.tower} tower)"
+    return Request("engine", f"{exported.name} → {name}{tower}", inputs), compute

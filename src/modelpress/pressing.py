@@ -13,12 +13,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from modelpress.benchmark.machine import fingerprint as machine_fingerprint
 from modelpress.benchmark.session import Session, Settings, Subject, Workload, load_session
+from modelpress.engines.base import Plan
 from modelpress.errors import ModelPressError
 from modelpress.graph import Graph
 from modelpress.job import Job, sources, versions
-from modelpress.press import RUNTIMES, Pressed, is_pressed, press
+from modelpress.press import RUNTIMES, Pressed, is_pressed, press, slug
 from modelpress.report.record import Report
 from modelpress.stage import Stage, preprocessor_digest
 from modelpress.store import RECORD, Entry, Request, write_atomic
@@ -38,6 +42,7 @@ class Pressing:
     graph: Graph
     done: dict[Stage, Entry]
     started: float = field(default_factory=time.time)
+    measure: bool = True  # else the callbacks' measurement and report are left to a later process
 
     @cached_property
     def settings(self) -> Settings:
@@ -57,6 +62,46 @@ class Pressing:
     def session(self) -> Session:
         return load_session(self.measurement.folder)
 
+    @property
+    def labels(self) -> NDArray[Any] | None:
+        """The right answer to every test item: of a dual encoder, to every image."""
+        from modelpress.benchmark.requests import read
+
+        files = [requests_file(self.measurement.folder, tower) for tower in ("main", "image")]
+        return read(next(file for file in files if file.is_file())).labels
+
+    def shapes(self, tower: str) -> list[str]:
+        """The shapes at which engines of a tower were measured."""
+        plans = {key: plan for item in self.pressed for key, plan in item.plans.items()}
+        rows = [row for row in self.session.measurements if plans[row.subject].tower == tower]
+        return list(dict.fromkeys(row.shape for row in rows)) or list(self.settings.shapes)
+
+    def logits(self, item: Pressed, key: str) -> NDArray[Any] | None:
+        """(N, C): what an engine answered to the test items; of a pair, from the embeddings of its two parts.
+
+        A tower that stands alone is paired with the other tower in the first engine of its stage. ``None`` where
+        something failed.
+        """
+        plan = item.plans[key]
+        if plan.tower == "main":
+            return self.embeddings(key)
+        other = [p for p in item.plans.values() if not p.parts and p.tower != plan.tower][:1]
+        parts = {part.tower: self.embeddings(slug(item.stage, part)) for part in plan.parts or (plan, *other)}
+        images, texts = parts.get("image"), parts.get("text")
+        if images is None or texts is None:
+            return None
+        from modelpress.benchmark.requests import read
+        from modelpress.report.quality import combine
+
+        candidate = read(requests_file(self.measurement.folder, "text")).labels
+        assert candidate is not None
+        return combine(images, texts, candidate)
+
+    def embeddings(self, key: str) -> NDArray[Any] | None:
+        """(n, E): what a tower made of its test items; (n, C), logits, where there is only one."""
+        saved = self.session.logits.get(key)
+        return np.load(saved) if saved else None
+
     @cached_property
     def report(self) -> Report:
         """The report, with its files written into the run folder."""
@@ -68,22 +113,25 @@ class Pressing:
         """The callbacks' words for it: build now what is not built yet."""
         return self.pressed
 
-    def benchmark(self) -> Session:
+    def benchmark(self) -> Session | None:
         """Measure now what is not measured yet."""
-        return self.session
+        return self.session if self.measure else None
 
-    def finish(self) -> Report:
+    def finish(self) -> Report | None:
         """Write the report now, once."""
-        return self.report
+        return self.report if self.measure else None
+
+    def is_pressed(self) -> bool:
+        """Whether nothing is left to build. Imports no torch."""
+        return all(is_pressed(self.job, self.done[stage]) for stage in self.graph.pressed)
 
     def is_measured(self) -> bool:
         """Whether nothing is left to build or to measure. Imports no torch."""
-        ready = all(is_pressed(self.job, self.done[stage]) for stage in self.graph.pressed)
-        return ready and self.job.store.find(self._request()) is not None
+        return self.is_pressed() and self.job.store.find(self._request()) is not None
 
     def _request(self) -> Request:
         inputs = {
-            "plans": {key: _identity(plan.file) for item in self.pressed for key, plan in item.plans.items()},
+            "plans": {key: _identity(plan) for item in self.pressed for key, plan in item.plans.items()},
             "dataset": {"fingerprint": self.job.dataset.fingerprint(), "options": self.job.config["dataset"]},
             "preprocessor": preprocessor_digest(self.graph.last.tokenizer()),
             "benchmark": self.job.config["benchmark"],
@@ -100,36 +148,39 @@ class Pressing:
         subjects = [Subject(key, plan) for item in self.pressed for key, plan in item.plans.items()]
         if not subjects:
             raise ModelPressError(f"No engine could be built. {_reasons(self.pressed)}. Choose others with engine=[…].")
-        workloads, evaluation = self._workloads(folder)
-        measure(subjects, workloads, evaluation, self.settings, self.job.hardware, folder)
+        measure(subjects, *self._requests(folder), self.settings, self.job.hardware, folder)
         write_atomic(folder / "measured.json", json.dumps({"run": str(self.job.folder.name), "name": self.job.name}))
 
-    def _workloads(self, folder: Path) -> tuple[list[Workload], Path]:
-        """Requests files: each shape's, and the whole test split with its labels."""
+    def _requests(self, folder: Path) -> tuple[list[Workload], dict[str, Path]]:
+        """Requests files: of each tower and shape, and of the whole test split with its labels."""
         from modelpress.benchmark.requests import write
 
         data: Any = self.job.dataset.datamodule(
             self.graph.last.tokenizer(), seed=self.job.seed, cache=self.job.store.root / "data"
         )
-        workloads = []
-        for shape in self.settings.shapes:
-            arrays = data.requests("test", length=_length(shape), limit=self.settings.requests)
-            workloads.append(Workload(shape, write(folder / "requests" / f"{shape}.npz", arrays)))
-        return workloads, write(folder / "requests" / "test.npz", data.requests("test"))
+        workloads = [
+            Workload(shape, write(folder / "requests" / tower / f"{shape}.npz", arrays), tower)
+            for tower, shapes in data.workloads(self.settings.shapes, self.settings.requests).items()
+            for shape, arrays in shapes.items()
+        ]
+        evaluation = data.evaluation().items()
+        return workloads, {tower: write(requests_file(folder, tower), arrays) for tower, arrays in evaluation}
 
 
 def _reasons(pressed: list[Pressed]) -> str:
-    absent = {f"{name}: {why}" for item in pressed for name, why in item.absent.items()}
+    absent = {f"{name}: {why}" for item in pressed for (_, name), why in item.absent.items()}
     return "; ".join(sorted(absent))
 
 
-def _length(shape: str) -> int | None:
-    """Tokens of a shape: ``1x128`` is 128; ``data`` is the dataset's own lengths."""
-    return None if shape == "data" else int(shape.rpartition("x")[2])
+def requests_file(folder: Path, tower: str) -> Path:
+    """Where a measurement keeps what its engines of one tower were asked for their metric."""
+    return folder / "requests" / tower / "test.npz"
 
 
-def _identity(plan_file: str) -> list[str]:
-    """A plan by the key of its store entry and its name inside."""
-    path = Path(plan_file)
-    folder = next(parent for parent in path.parents if (parent / RECORD).is_file())
-    return [folder.name, str(path.relative_to(folder))]
+def _identity(plan: Plan) -> list[list[str]]:
+    """A plan by the keys of its store entries and its names inside."""
+    found = []
+    for path in (Path(part.file) for part in plan.single()):
+        folder = next(parent for parent in path.parents if (parent / RECORD).is_file())
+        found.append([folder.name, str(path.relative_to(folder))])
+    return found

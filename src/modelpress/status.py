@@ -1,4 +1,4 @@
-"""status.json: how one job stands (``running``, ``done`` or ``failed``), readable while it runs and after it died."""
+"""status.json: how one job stands (see ``STATUSES``), readable while it runs and after it died."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-STATUSES = ("running", "done", "failed")
+TRAINED = "trained"  # and waiting to be measured: a job of a parallel sweep between its two waves
+STATUSES = ("running", TRAINED, "done", "failed")
 FILE = "status.json"
 BUG_FILE = "error.txt"
 log = logging.getLogger(__name__)
@@ -21,15 +22,16 @@ log = logging.getLogger(__name__)
 class Status:
     """Writes ``status.json`` atomically at the start and at the end of a job; rank 0 only.
 
-    ``{"status", "reason", "command", "score", "pid", "host", "started", "seconds"}``, and in a sweep ``sweep`` (its
-    folder), ``overrides``, ``swept`` (those that differ between jobs) and ``identity`` (a digest of config, data and
-    code). A job whose status is ``running`` while no process ``pid`` exists was killed. A disk that cannot be written
-    is logged: it must not hide the job's own end.
+    ``{"status", "reason", "command", "score", "pid", "host", "started", "seconds"}``, ``identity`` (a digest of config,
+    data and code; known once they were checked), and in a sweep ``sweep`` (its folder), ``overrides`` and ``swept``
+    (those that differ between jobs). A job whose status is ``running`` while no process ``pid`` exists was killed. A
+    disk that cannot be written is logged: it must not hide the job's own end.
     """
 
     def __init__(self, folder: Path, command: str, facts: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
-        self._start = time.monotonic()
+        before = read(folder)
+        self._start = time.monotonic() - (before.get("seconds", 0) if before.get("status") == TRAINED else 0)
         self._facts: dict[str, Any] = {
             "command": command,
             "pid": os.getpid(),
@@ -42,6 +44,10 @@ class Status:
     def note(self, **facts: Any) -> None:
         """Add what is known by now; it is written with the job's end."""
         self._facts.update(facts)
+
+    def trained(self) -> None:
+        """All that comes before the benchmark is in the store."""
+        self._write(TRAINED, None, None)
 
     def done(self, score: float) -> None:
         """The job ended well; ``score`` is its task metric (NaN is written as null)."""

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import MeanMetric
 
+from modelpress.evaluation import ask
 from modelpress.models.base import Model
 from modelpress.objectives.base import Objective
 from modelpress.optimizer import OptimizerConfig, follow, make
@@ -31,6 +32,8 @@ class Technique(LightningModule):
 
     Step k draws its randomness (dropout) from ``(seed, k)`` alone, so a resumed run repeats an uninterrupted one.
     The teacher is no submodule: it never lands in a checkpoint and never leaves evaluation mode.
+    ``metric`` names the share of right answers: accuracy of a classifier, recall of a dual encoder, which chooses among
+    the texts of a split and is asked with ``prompts(split)`` of the data module first.
     """
 
     def __init__(
@@ -42,20 +45,22 @@ class Technique(LightningModule):
         *,
         stage: str,
         seed: int,
+        rank: int = 0,
         steps: int = 1,
         teacher: Teacher | None = None,
+        metric: str = "accuracy",
     ) -> None:
         super().__init__()
         self.model: Model = model
         self.objective = objective
         self.transform = transform
         self.optimizer_config = optimizer
-        self.stage, self.seed, self.teacher = stage, seed, teacher
+        self.stage, self.seed, self.rank, self.teacher = stage, seed, rank, teacher
         # counted by the caller: `Trainer.estimated_stepping_batches` opens the loader before its position is restored
         self.steps = steps
         self.reshaped_at = 0.0  # progress at the last `Transform.step`
         self.pressing: Any = None  # what the callbacks of the last test press; set by the pipeline
-        self.accuracy = MulticlassAccuracy(num_classes=len(model.labels), average="micro")
+        self.metric, self.hits = metric, MeanMetric()
 
     @property
     def progress(self) -> float:
@@ -72,9 +77,11 @@ class Technique(LightningModule):
             self.teacher.to(self.device)
 
     def on_train_batch_start(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
-        torch.manual_seed(step_seed(self.seed, self.trainer.fit_loop.total_batch_idx))
-        self.reshaped_at = self.progress
+        torch.manual_seed(step_seed(self.seed, self.trainer.fit_loop.total_batch_idx, self.rank))
+        self.reshaped_at, before = self.progress, self.transform.metrics()
         self.transform.step(self.model, self.reshaped_at)
+        if self.trainer.world_size > 1 and self.transform.metrics() != before:
+            agree(self.transform, self.model)
         optimizer: Any = self.optimizers()
         if self._replaced({id(p) for group in optimizer.param_groups for p in group["params"]}):
             self._bind()
@@ -96,40 +103,59 @@ class Technique(LightningModule):
         taught = self.teacher(batch, needs) if self.teacher is not None else None
         self.model.capture(needs)
         losses = self.objective(self.model(batch), batch, taught, progress)
+        if self.trainer.world_size > 1:
+            losses = self._shares(losses, batch)
         weights = self.objective.weights(progress)
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         self._log_losses({**losses, "loss": total}, len(batch["labels"]))
         return total
 
+    def _shares(self, losses: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """This process's part of the global batch's losses, such that the mean over processes is the whole.
+
+        DDP averages gradients, but a mean over few items or tokens must not count as much as one over many.
+        """
+        own = torch.stack([self.objective.terms(name, batch) for name in losses]).double()
+        every = own.clone()
+        torch.distributed.all_reduce(every)
+        factors = (self.trainer.world_size * own / every).float()
+        return {name: factor * loss for factor, (name, loss) in zip(factors, losses.items(), strict=True)}
+
     def _log_losses(self, losses: Mapping[str, Tensor], size: int) -> None:
         if (self.global_step + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
-        self.log_dict({f"{self.stage}/train/{name}": loss.detach() for name, loss in losses.items()}, batch_size=size)
+        options: dict[str, Any] = {"batch_size": size, "sync_dist": True}
+        self.log_dict({f"{self.stage}/train/{name}": loss.detach() for name, loss in losses.items()}, **options)
         self.log_dict({f"{self.stage}/transform/{name}": value for name, value in self.transform.metrics().items()})
-        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, batch_size=size)
+        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False, **options)
         self.log(f"{self.stage}/lr", self.optimizers().param_groups[0]["lr"], batch_size=size)  # type: ignore[union-attr]
 
     def on_validation_start(self) -> None:
-        self.model.capture(EVALUATION)
+        self._ask("validation")
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         self._evaluate(batch, "validation")
 
     def on_test_start(self) -> None:
-        self.model.capture(EVALUATION)
+        self._ask("test")
 
     def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         self._evaluate(batch, "test")
+
+    def _ask(self, split: str) -> None:
+        trainer: Any = self.trainer
+        self.model.capture(EVALUATION)
+        ask(self.model, trainer.datamodule, split)
 
     def _evaluate(self, batch: Mapping[str, Tensor], split: str) -> None:
         logits = self.model(batch).logits
         assert logits is not None
         loss = nn.functional.cross_entropy(logits.float(), batch["labels"])
-        self.accuracy(logits, batch["labels"])
+        self.hits((logits.argmax(1) == batch["labels"]).float())
         size = len(batch["labels"])
-        self.log(f"{self.stage}/{split}/loss", loss, batch_size=size)
-        self.log(f"{self.stage}/{split}/accuracy", self.accuracy, batch_size=size)
-        self.log("accuracy", self.accuracy, prog_bar=True, logger=False, batch_size=size)
+        self.log(f"{self.stage}/{split}/loss", loss, batch_size=size, sync_dist=True)
+        self.log(f"{self.stage}/{split}/{self.metric}", self.hits, batch_size=size)
+        self.log(self.metric, self.hits, prog_bar=True, logger=False, batch_size=size)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         # the fused step unscales fp16 gradients by itself, after they would have been clipped
@@ -171,6 +197,18 @@ class Technique(LightningModule):
             self._bind()
 
 
-def step_seed(seed: int, step: int) -> int:
-    """64 bits from both numbers, mixed: PyTorch's generator on the CPU reads only the lower 32 bits of its seed."""
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0])
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """64 bits from all numbers, mixed: PyTorch's generator on the CPU reads only the lower 32 bits of its seed."""
+    numbers = (seed, step, rank) if rank else (seed, step)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+@torch.no_grad()
+def agree(transform: Transform, model: Model) -> None:
+    """What rank 0 has chosen to prune, all ranks prune: scores on a GPU may differ in their last bits."""
+    state = [dict(transform.state())]
+    torch.distributed.broadcast_object_list(state, src=0)
+    if torch.distributed.get_rank():
+        transform.restore(model, state[0])
+    for tensor in (*model.parameters(), *model.buffers()):
+        torch.distributed.broadcast(tensor, src=0)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lightning import Trainer
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 
 from modelpress.callbacks.best import Best
@@ -19,6 +20,7 @@ from modelpress.callbacks.resume import Resume
 from modelpress.config import OWN_TRAINER_KEYS, build
 
 if TYPE_CHECKING:
+    from modelpress.engines.base import Hardware
     from modelpress.training import Arm
 
 
@@ -31,7 +33,8 @@ def make_trainer(arm: Arm, *, batches: int) -> Trainer:
     return Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
-        strategy=hardware.strategy,
+        strategy=strategy(hardware),
+        plugins=[LightningEnvironment()] if hardware.devices > 1 else None,  # else Slurm's own would be found
         precision=arm.job.precision,  # type: ignore[arg-type]
         default_root_dir=arm.folder,
         callbacks=_callbacks(arm),
@@ -39,6 +42,13 @@ def make_trainer(arm: Arm, *, batches: int) -> Trainer:
         enable_model_summary=False,
         **options,
     )
+
+
+def strategy(hardware: Hardware) -> str:
+    """Lightning's name for it. Parts of a loss that come and go leave parameters unused, which plain DDP refuses."""
+    if hardware.devices == 1:
+        return "auto"
+    return "ddp_find_unused_parameters_true" if hardware.strategy == "auto" else hardware.strategy
 
 
 def optimizer_steps(trainer: Mapping[str, Any], batches: int) -> int:

@@ -38,7 +38,9 @@ def test_real_engines(float_graph: Path, fixed: Path, ragged: Path, tmp_path: Pa
     ]
     subjects = [Subject(f"tiny/{p.engine}/{p.precision}", p) for p in built]
     workloads = [Workload("1x16", fixed), Workload("data", ragged)]
-    session = measure(subjects, workloads, ragged, settings(rounds=4, block_queries=16), ONE, tmp_path / "bench")
+    session = measure(
+        subjects, workloads, {"main": ragged}, settings(rounds=4, block_queries=16), ONE, tmp_path / "bench"
+    )
 
     assert [(row.subject, row.shape) for row in session.measurements] == [
         (subject.id, shape) for subject in subjects for shape in ("1x16", "data")
@@ -98,7 +100,7 @@ def test_the_faults_of_some_do_not_stop_the_others(
         Subject("unsupported", plan(precision="bf16", fault="unsupported")),
         Subject("absent", plan("Absent")),
     ]
-    session = measure(subjects, [Workload("1x16", fixed)], fixed, settings(), ONE, tmp_path)
+    session = measure(subjects, [Workload("1x16", fixed)], {"main": fixed}, settings(), ONE, tmp_path)
     rows = {row.subject: row for row in session.measurements}
     assert {name: row.status for name, row in rows.items()} == {
         "shot": "failed", "segfault": "failed", "steady": "ok", "unsupported": "unsupported", "absent": "failed",
@@ -133,7 +135,7 @@ def test_only_the_engine_whose_turn_it_is_runs(fixed: Path, tmp_path: Path, monk
     monkeypatch.setattr(Lane, "__init__", remember)
     monkeypatch.setattr(Lane, "_block", look)
     subjects = [Subject(name, plan()) for name in "abc"]
-    session = measure(subjects, [Workload("1x16", fixed)], None, settings(rounds=6), ONE, tmp_path)
+    session = measure(subjects, [Workload("1x16", fixed)], {}, settings(rounds=6), ONE, tmp_path)
     assert {states for _, states in turns} == {("T", "T")}
     assert "".join(name for name, _ in turns) == "abccbabcaacbcabbac"
     assert [np.mean(row.details["positions"]) for row in session.measurements] == [1, 1, 1]
@@ -141,7 +143,7 @@ def test_only_the_engine_whose_turn_it_is_runs(fixed: Path, tmp_path: Path, monk
 
 def test_several_cold_starts_give_their_median(fixed: Path, tmp_path: Path) -> None:
     session = measure(
-        [Subject("a", plan())], [Workload("1x16", fixed)], None, settings(rounds=2, cold_starts=3), ONE, tmp_path
+        [Subject("a", plan())], [Workload("1x16", fixed)], {}, settings(rounds=2, cold_starts=3), ONE, tmp_path
     )
     [row] = session.measurements
     assert row.details["cold_starts"] == 3
@@ -151,7 +153,7 @@ def test_several_cold_starts_give_their_median(fixed: Path, tmp_path: Path) -> N
 def test_foreign_load_marks_the_row(fixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelpress.benchmark.load.Usage.foreign_share", property(lambda _: 0.4))
     strict = settings(rounds=2, max_foreign_share=0.05)
-    [row] = measure([Subject("a", plan())], [Workload("1x16", fixed)], None, strict, ONE, tmp_path).measurements
+    [row] = measure([Subject("a", plan())], [Workload("1x16", fixed)], {}, strict, ONE, tmp_path).measurements
     assert row.status == "unstable"
     assert row.why == "other processes used 40% of the processor (limit 5%)"
     assert row.latency_ms is not None
@@ -171,7 +173,7 @@ def test_ctrl_c_kills_the_workers(
 
     monkeypatch.setattr(Lane, "_block", interrupt)
     with pytest.raises(error):
-        measure([Subject(n, plan()) for n in "ab"], [Workload("1x16", fixed)], None, settings(), ONE, tmp_path)
+        measure([Subject(n, plan()) for n in "ab"], [Workload("1x16", fixed)], {}, settings(), ONE, tmp_path)
     assert [process_state(pid) for pid in pids] == [None]
     assert not (tmp_path / "measurements.json").exists()
 
@@ -193,7 +195,7 @@ def test_bad_arguments(
 ) -> None:
     subjects, workloads = change([Subject("a", plan())], [Workload("1x16", fixed)])
     with pytest.raises(ModelPressError, match=message):
-        measure(subjects, workloads, None, settings(), ONE, tmp_path)
+        measure(subjects, workloads, {}, settings(), ONE, tmp_path)
 
 
 def test_a_damaged_session_says_so(tmp_path: Path) -> None:

@@ -79,3 +79,13 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "evil.npz", ids=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ModelPressError, match="cannot be read"):
         requests.read(tmp_path / "evil.npz")
+
+
+def test_lengths_cut_sequences_and_leave_images_whole(tmp_path: Path) -> None:
+    images = np.arange(2 * 3 * 5 * 5, dtype=np.float32).reshape(2, 3, 5, 5)
+    ids = np.arange(12).reshape(2, 6)
+    arrays = {"pixel_values": images, "input_ids": ids}
+    items = requests.read(requests.write(tmp_path / "r.npz", arrays, lengths=[2, 4]))
+    found = items.item(0)
+    np.testing.assert_array_equal(found["pixel_values"], images[:1])
+    np.testing.assert_array_equal(found["input_ids"], ids[:1, :2])

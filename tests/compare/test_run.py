@@ -96,3 +96,18 @@ def test_a_command_that_nobody_typed() -> None:
     assert overrides("python -m bench accuracy (seed 3)") == {}
     assert overrides("run.py 'unclosed") == {}
     assert overrides("modelpress run --config-dir=x ++a.b=null ~c hydra/launcher=ray") == {"a.b": None}
+
+
+def test_a_job_of_another_machine_is_not_called_stopped(tmp_path: Path) -> None:
+    facts = {"pid": 2**22 + 1, "command": "python run.py"}
+    here = read(status(tmp_path / "1", "running", host=os.uname().nodename, **facts))
+    there = read(status(tmp_path / "2", "running", host="elsewhere", **facts))
+    assert (here.status, there.status) == ("stopped", "running")
+    assert "on another machine" in there.reason
+    assert "elsewhere" not in there.reason  # tables are passed on; names of machines stay at home
+
+
+def test_a_trained_job_waits(tmp_path: Path) -> None:
+    run = read(status(tmp_path / "1", "trained", command="python run.py"))
+    assert (run.status, run.report) == ("trained", None)
+    assert "waits to be measured" in run.reason

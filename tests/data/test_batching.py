@@ -71,7 +71,7 @@ def test_batches_hold_similar_lengths_in_random_order() -> None:
 
 
 def test_too_few_items_for_the_ranks() -> None:
-    with pytest.raises(ModelPressError, match="2 training items are too few for 3 processes"):
+    with pytest.raises(ModelPressError, match="2 items are too few for 3 processes"):
         epoch_batches(np.array([3, 3]), 8, seed=0, epoch=0, world_size=3)
 
 
@@ -81,6 +81,9 @@ def test_evaluation_goes_from_long_to_short_and_ranks_share_it() -> None:
     assert (np.diff(lengths[whole]) <= 0).all()
     shares = [np.concatenate(length_sorted_batches(lengths, 8, rank=r, world_size=3)) for r in range(3)]
     assert sorted(np.concatenate(shares).tolist()) == sorted(whole.tolist()) == list(range(101))
+    counts = {len(length_sorted_batches(lengths, 8, rank=r, world_size=3)) for r in range(3)}
+    assert len(counts) == 1  # a rank with fewer batches would leave the others waiting
+    assert length_sorted_batches(lengths[:0], 8) == []
 
 
 def test_property_batches_of_one_length_hold_the_chosen_items_once() -> None:

@@ -9,7 +9,6 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
-from modelpress.data import module
 from modelpress.data.base import SPLITS
 from modelpress.data.module import TextData
 from modelpress.data.tables import Table
@@ -104,22 +103,16 @@ def test_too_few_items_to_calibrate_with(samples: int, data: TextData) -> None:
         data.calibration(samples)
 
 
-def test_ranks_share_the_batches(data: TextData, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, list[int]] = {"train": [], "test": []}
+def test_ranks_share_the_batches_of_training_and_validation(data: TextData) -> None:
+    seen: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for rank in range(2):
-        monkeypatch.setattr(module, "place", lambda rank=rank: (rank, 2))
-        for name, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
+        data.share = rank, 2
+        loaders = {"train": data.train_dataloader(), "validation": data.val_dataloader()}
+        for name, loader in {**loaders, "test": data.test_dataloader()}.items():
             seen[name] += [int(i) for batch in loader for i in batch["index"]]
     assert sorted(seen["train"]) == list(range(96))
-    assert sorted(seen["test"]) == list(range(12))
-
-
-def test_rank_and_world_size_come_from_torch_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module.place() == (0, 1)
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 3)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
-    assert module.place() == (3, 4)
+    assert sorted(seen["validation"]) == list(range(len(data.tokens("validation"))))
+    assert sorted(seen["test"]) == sorted([*range(12)] * 2)  # what is not trained with is seen whole by every rank
 
 
 def test_padding_suits_kernels_and_respects_max_length(
@@ -128,6 +121,14 @@ def test_padding_suits_kernels_and_respects_max_length(
     data = make(reviews_csv, tokenizer_folder, tmp_path, max_length=12, pad_to_multiple=8)
     widths = {batch["input_ids"].shape[1] for batch in data.train_dataloader()}
     assert widths == {8, 12}
+
+
+def test_workloads_and_evaluation_are_those_requests(data: TextData) -> None:
+    found = data.workloads(["1x24", "data"], 10)
+    assert {tower: list(shapes) for tower, shapes in found.items()} == {"main": ["1x24", "data"]}
+    assert found["main"]["1x24"]["input_ids"].shape == (10, 24)
+    assert len(found["main"]["data"]["labels"]) == 10
+    assert len(data.evaluation()["main"]["labels"]) == len(data.dataset.split("test"))
 
 
 def test_requests_of_the_data_and_of_fixed_length(data: TextData) -> None:

@@ -39,7 +39,7 @@ def test_macs_equal_pytorchs_own_count(exported: Exported) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     model, path = exported("distilbert")
-    (batch,) = probe_batches(model, [(2, 20)])
+    (batch,) = probe_batches(model.towers()[0], [(2, 20)])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.towers()[0].module(*(batch[name] for name in model.inputs))
     assert macs_g(path, {"batch": 2, "sequence": 20}) == pytest.approx(counter.get_total_flops() / 2e9, rel=1e-9)
@@ -93,14 +93,14 @@ def test_parity_sees_a_changed_weight(exported: Exported, tmp_path: Path) -> Non
     head = next(tensor for tensor in proto.graph.initializer if tensor.name.endswith("classifier.bias"))
     head.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(head) + 0.5, head.name))
     onnx.save(proto, tmp_path / "changed.onnx")
-    assert parity(model, tmp_path / "changed.onnx", probe_batches(model)) == pytest.approx(0.5, abs=1e-4)
+    assert parity(model, tmp_path / "changed.onnx", probe_batches(model.towers()[0])) == pytest.approx(0.5, abs=1e-4)
     with pytest.raises(ValueError, match="at least one batch"):
         parity(model, path, [])
 
 
 def test_probe_batches_have_their_sizes_and_padding(exported: Exported) -> None:
     model, _ = exported("bert")
-    batches = probe_batches(model, [(1, 2), (3, 30)])
+    batches = probe_batches(model.towers()[0], [(1, 2), (3, 30)])
     assert [tuple(batch["input_ids"].shape) for batch in batches] == [(1, 2), (3, 30)]
     assert batches[1]["attention_mask"].sum(1).tolist() == [30, 30, 15]
 

@@ -24,7 +24,7 @@ SIZES = [(1, 2), (1, 40), (4, 7), (3, 33)]
 )
 def test_answers_like_the_network_at_every_size(model_type: str, cls_only: bool, exported: Exported) -> None:
     model, path = exported(model_type, cls_only)
-    assert parity(model, path, probe_batches(model, SIZES)) < 1e-5
+    assert parity(model, path, probe_batches(model.towers()[0], SIZES)) < 1e-5
 
 
 def test_openvino_reads_it_too(exported: Exported) -> None:
@@ -32,7 +32,7 @@ def test_openvino_reads_it_too(exported: Exported) -> None:
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = core().compile_model(str(path), "CPU", settings)
     model.eval()
-    for batch in probe_batches(model, SIZES):
+    for batch in probe_batches(model.towers()[0], SIZES):
         found = compiled({name: tensor.numpy() for name, tensor in batch.items()})["logits"]
         with torch.no_grad():
             np.testing.assert_allclose(found, model(batch).logits.numpy(), atol=1e-4)

@@ -113,7 +113,7 @@ def exact(model: Any, batch: dict[str, torch.Tensor]) -> Any:
 def test_padded_batches_of_many_sizes_agree(kind: str, exported: Exported) -> None:
     model, path = exported("bert")
     proto = convert(onnx.load(path), kind)
-    for batch in probe_batches(model):
+    for batch in probe_batches(model.towers()[0]):
         inputs = {name: tensor.numpy() for name, tensor in batch.items()}
         given = run(proto, inputs)["logits"]
         assert given.dtype == np.float32
@@ -127,7 +127,7 @@ def test_onnx_runtime_widens_fp16_and_has_no_bf16(exported: Exported) -> None:
     options.log_severity_level = 4
     proto = convert(onnx.load(path), "fp16")
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for batch in probe_batches(model):
+    for batch in probe_batches(model.towers()[0]):
         given = session.run(["logits"], {name: tensor.numpy() for name, tensor in batch.items()})[0]
         assert np.abs(given - exact(model, batch)).max() < LIMITS["fp16"]
     proto = convert(onnx.load(path), "bf16")
@@ -141,7 +141,7 @@ def test_openvino_runs_both(kind: str, hint: str, exported: Exported, tmp_path: 
     onnx.save(convert(onnx.load(path), kind), tmp_path / "typed.onnx")
     config = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": 1}
     compiled = core().compile_model(core().read_model(tmp_path / "typed.onnx"), "CPU", config)
-    for batch in probe_batches(model):
+    for batch in probe_batches(model.towers()[0]):
         (given,) = compiled({name: tensor.numpy() for name, tensor in batch.items()}).values()
         assert np.abs(given - exact(model, batch)).max() < LIMITS["bf16"]
 

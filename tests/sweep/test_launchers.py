@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -13,6 +14,8 @@ import pytest
 
 import tests.sweep.jobs as jobs
 from modelpress.launch import main
+from modelpress.status import jobs as jobs_of
+from modelpress.sweep import summary
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPERATURE = "technique.distill.objective.temperature"
@@ -48,14 +51,16 @@ def folders(place: Path) -> list[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", LAUNCHERS)
-def test_two_jobs_run_and_their_benchmarks_never_overlap_with_anything(kind: str, stand_in: Path) -> None:
+def test_all_jobs_train_and_then_they_are_measured_one_after_another(kind: str, stand_in: Path) -> None:
     assert sweep(kind, f"{TEMPERATURE}=1,2,4") == 0
-    assert sorted(jobs.ran()) == [1.0, 2.0, 4.0]
+    assert sorted(jobs.ran()[:3]) == sorted(jobs.ran()[3:]) == [1.0, 2.0, 4.0]
     spans = [(kind, float(start), float(end)) for kind in ("shared", "exclusive") for start, end, _ in jobs.notes(kind)]
     assert len(spans) == 6
     for (one, start, end), (other, begin, finish) in combinations(spans, 2):
         if "exclusive" in (one, other):
             assert end <= begin or finish <= start, (one, other)
+    trained = max(end for kind, _, end in spans if kind == "shared")
+    assert trained <= min(start for kind, start, _ in spans if kind == "exclusive")
     found = [jobs.status(folder) for folder in folders(stand_in)]
     assert [record["status"] for record in found] == ["done"] * 3
     assert found[2]["command"] == f"python run.py name=x {TEMPERATURE}=4"
@@ -66,7 +71,41 @@ def test_two_jobs_run_and_their_benchmarks_never_overlap_with_anything(kind: str
 @pytest.mark.slow
 def test_ray_workers_stay_alive_from_job_to_job(stand_in: Path) -> None:
     assert sweep("ray", f"{TEMPERATURE}=1,2,4,8") == 0
+    assert len(jobs.notes("ran")) == 8
     assert len({pid for _, _, pid in jobs.notes("ran")}) == 2
+
+
+@pytest.mark.slow
+def test_one_job_at_a_time_needs_no_second_wave(stand_in: Path) -> None:
+    assert sweep("process", f"{TEMPERATURE}=1,2", "hydra.launcher.n_jobs=1") == 0
+    assert jobs.ran() == [1.0, 2.0]
+
+
+@pytest.mark.slow
+def test_what_was_trained_before_is_only_measured(stand_in: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["process", f"{TEMPERATURE}=1,2,4"]
+    assert sweep(*command) == 0
+    first, second, _ = folders(stand_in)
+    for folder in (first, second):  # as Ctrl-C between the waves leaves them; the second one's configuration is other
+        record = {**jobs.status(folder), "status": "trained", "score": None, "seconds": 1000.0}
+        (folder / "status.json").write_text(json.dumps(record if folder is first else {**record, "identity": "other"}))
+    assert "waiting to be measured" in "\n".join(summary.table(jobs_of(folders(stand_in)[0].parent)))
+    assert sweep(*command) == 0
+    assert jobs.ran()[6:] == [2.0, 1.0, 2.0]
+    assert jobs.status(first)["seconds"] > 1000
+    assert "3 jobs, 1 of them finished before" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_search_with_several_jobs_at_a_time_gets_its_figures(stand_in: Path) -> None:
+    space = f"{TEMPERATURE}=interval(1,8)"
+    given = ["sweep=pareto", *LAUNCHERS["process"], "name=x", space, "technique.distill.optimizer.lr=1e-4"]
+    assert main([*given, "hydra.sweeper.n_trials=2"]) == 0
+    (folder,) = (stand_in / "multirun").iterdir()
+    found = json.loads((folder / "search.json").read_text())
+    assert found["trials"] == 2
+    assert found["best"]
+    assert len(jobs.ran()) == 4
 
 
 @pytest.mark.slow
@@ -74,18 +113,20 @@ def test_ray_workers_stay_alive_from_job_to_job(stand_in: Path) -> None:
 def test_a_job_that_fails_or_dies_ends_nothing_but_itself(
     kind: str, stand_in: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert sweep(kind, "seed=1,13,14") == 1
-    good, failed, dead = (jobs.status(folder) for folder in folders(stand_in))
-    assert (good["status"], failed["status"], dead["status"]) == ("done", "failed", "failed")
+    assert sweep(kind, "seed=1,13,14,15") == 1
+    good, failed, dead, late = (jobs.status(folder) for folder in folders(stand_in))
+    assert [record["status"] for record in (good, failed, dead, late)] == ["done", "failed", "failed", "failed"]
+    assert "early" in late["reason"]
+    assert sorted(words[1] for words in jobs.notes("ran")) == ["1", "1", "13", "14", "15", "15"]
     assert failed["reason"] == "seed 13 is unlucky"
     assert "early" in dead["reason"]
     said = capsys.readouterr()
-    assert "2 of the sweep's jobs failed" in said.err
+    assert "3 of the sweep's jobs failed" in said.err
     assert "  python run.py name=x seed=13\n" in said.err
     (stand_in / "mended").touch()
-    assert sweep(kind, "seed=1,13,14") == 1
-    assert [words[1] for words in jobs.notes("ran")].count("1") == 1  # the finished one was not run again
-    assert jobs.status(folders(stand_in)[1])["status"] == "done"
+    assert sweep(kind, "seed=1,13,14,15") == 1
+    assert [words[1] for words in jobs.notes("ran")].count("1") == 2  # the finished one was not run again
+    assert [jobs.status(folder)["status"] for folder in folders(stand_in)] == ["done", "done", "failed", "done"]
 
 
 def test_a_swept_key_that_does_not_exist_starts_no_job(stand_in: Path, capsys: pytest.CaptureFixture[str]) -> None:

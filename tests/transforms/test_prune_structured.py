@@ -125,7 +125,7 @@ def test_it_exports_quantizes_and_loads(
     transform.prepare(model, context(model))
     transform.finalize(model)
     graph = export(model, tmp_path)["main"]
-    assert parity(model, graph, probe_batches(model, [(1, 9), (3, 20)])) < 1e-5
+    assert parity(model, graph, probe_batches(model.towers()[0], [(1, 9), (3, 20)])) < 1e-5
     typed = [{**b, "token_type_ids": torch.zeros_like(b["input_ids"])} for b in batches()]
     Quantize(samples=4).prepare(model, Context(model.example(), lambda samples, draw=0: typed, lambda: typed))
     save(model, tmp_path / "int8")

@@ -46,7 +46,7 @@ def bench_file(
     subjects, absent = _build(onnx, engines, hardware, folder)
     if not subjects:
         raise ModelPressError("no engine can run this file here: " + "; ".join(f"{k}: {v}" for k, v in absent.items()))
-    session = measure(subjects, workloads, None, settings, hardware, folder)
+    session = measure(subjects, workloads, {}, settings, hardware, folder)
     for row in session.measurements:
         row.details["inputs"] = "requests file" if row.shape == "data" else "synthetic inputs"
     rows = [Measurement(name, w.shape, "unsupported", why, "fp32") for name, why in absent.items() for w in workloads]

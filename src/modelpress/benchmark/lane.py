@@ -35,7 +35,7 @@ class Lane:
 
     def __init__(self, subject: Subject, workloads: Sequence[Workload], settings: Settings, place: Path) -> None:
         self.subject = subject
-        self.workloads = list(workloads)
+        self.workloads = [workload for workload in workloads if workload.tower == subject.plan.tower]
         self.settings = settings
         self.place = place
         self.worker: WorkerProcess | None = None
@@ -44,7 +44,7 @@ class Lane:
         self.cold: list[dict[str, float]] = []
         self.memory: dict[str, float] = {}
         self.evaluated: dict[str, Any] = {}
-        self.traces = {workload.shape: Trace() for workload in workloads}
+        self.traces = {workload.shape: Trace() for workload in self.workloads}
 
     def open(self) -> None:
         """Cold starts in fresh processes; the last one stays, is warmed up on every shape and stopped."""

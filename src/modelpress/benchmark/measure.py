@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,17 +32,18 @@ __all__ = ["Measurement", "Session", "Settings", "Subject", "Workload", "load_se
 def measure(
     subjects: Sequence[Subject],
     workloads: Sequence[Workload],
-    evaluation: Path | None,
+    evaluation: Mapping[str, Path],
     settings: Settings,
     hardware: Hardware,
     folder: Path,
 ) -> Session:
-    """Time every subject on every workload in one session, then run the evaluation items through each.
+    """Time every subject on every workload of its tower in one session, then run its evaluation items through each.
 
     A subject that cannot open or dies becomes rows with status ``unsupported`` or ``failed`` and its reason; the others
-    go on. Waits for a quiet machine first (:mod:`modelpress.benchmark.lock`). Logits of the evaluation are saved per
-    subject, float32, in the order of the file. The session is saved to ``folder`` and can be read with
-    :func:`load_session`. Raises ModelPressError on doubled ids or missing files; workers never outlive the call.
+    go on. Waits for a quiet machine first (:mod:`modelpress.benchmark.lock`). ``evaluation``: tower -> requests file;
+    the logits (of one tower of two: the embeddings) are saved per subject, float32, in the order of the file. The
+    session is saved to ``folder`` and can be read with :func:`load_session`. Raises ModelPressError on doubled ids or
+    missing files; workers never outlive the call.
     """
     _check(subjects, workloads, evaluation)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ def measure(
 
 
 def _measure(
-    lanes: list[Lane], evaluation: Path | None, settings: Settings, hardware: Hardware, folder: Path
+    lanes: list[Lane], evaluation: Mapping[str, Path], settings: Settings, hardware: Hardware, folder: Path
 ) -> Session:
     started, before = time.monotonic(), machine()
     try:
@@ -90,22 +91,22 @@ def _rounds(lanes: list[Lane], settings: Settings, steps: Steps) -> None:
                 lanes[index].block(number, position)
 
 
-def _batches(lanes: list[Lane], evaluation: Path | None, steps: Steps) -> dict[str, Path]:
+def _batches(lanes: list[Lane], evaluation: Mapping[str, Path], steps: Steps) -> dict[str, Path]:
     logits = {}
     for lane in lanes:
         with steps.step("batches", f"throughput and accuracy of {lane.subject.id}"):
-            saved = lane.batches(evaluation)
+            saved = lane.batches(evaluation.get(lane.subject.plan.tower))
         if saved is not None:
             logits[lane.subject.id] = saved
     return logits
 
 
-def _expected_s(lanes: list[Lane], evaluation: Path | None, settings: Settings) -> dict[str, tuple[int, float]]:
+def _expected_s(lanes: list[Lane], evaluation: Mapping[str, Path], settings: Settings) -> dict[str, tuple[int, float]]:
     """For the progress bar: kind of step -> (how many, seconds each)."""
-    shapes = len(lanes[0].workloads)
+    shapes = sum(len(lane.workloads) for lane in lanes) / len(lanes)
     opening_s = 1.0 * settings.cold_starts + shapes * settings.warm_min_ms / 1e3
     block_s = shapes * (settings.block_ms + settings.rewarm_ms) / 1e3
-    batches_s = shapes * settings.throughput_s + (4.0 if evaluation is not None else 0.0)
+    batches_s = shapes * settings.throughput_s + (4.0 if evaluation else 0.0)
     return {
         "open": (len(lanes), opening_s),
         "block": (len(lanes) * settings.rounds, block_s),
@@ -120,16 +121,18 @@ def _place(folder: Path, index: int, subject: Subject) -> Path:
     return place
 
 
-def _check(subjects: Sequence[Subject], workloads: Sequence[Workload], evaluation: Path | None) -> None:
+def _check(subjects: Sequence[Subject], workloads: Sequence[Workload], evaluation: Mapping[str, Path]) -> None:
     if not subjects or not workloads:
         raise ModelPressError(f"nothing to measure: {len(subjects)} engines and {len(workloads)} shapes were given.")
-    for kind, names in (("engine", [s.id for s in subjects]), ("shape", [w.shape for w in workloads])):
+    for tower in {subject.plan.tower for subject in subjects} - {workload.tower for workload in workloads}:
+        raise ModelPressError(f"nothing to measure: no shape was given for the tower {tower!r}.")
+    shapes = [f"{w.tower} {w.shape}" if w.tower != "main" else w.shape for w in workloads]
+    for kind, names in (("engine", [s.id for s in subjects]), ("shape", shapes)):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ModelPressError(
                 f"{kind} given twice in one benchmark: {', '.join(doubled)}. Each name must be unique."
             )
-    files = [w.requests for w in workloads] + ([evaluation] if evaluation is not None else [])
-    for path in files:
+    for path in (*(w.requests for w in workloads), *evaluation.values()):
         if not path.is_file():
             raise ModelPressError(f"requests file {path} does not exist.")

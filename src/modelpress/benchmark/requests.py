@@ -19,7 +19,10 @@ GOLDEN = 0.6180339887498949  # fractional part of the golden ratio: the most eve
 
 @dataclass(frozen=True)
 class Requests:
-    """Items to send to an engine: ``arrays[name]`` has shape (n, ...); ``lengths`` and ``labels`` have shape (n,)."""
+    """Items to send to an engine: ``arrays[name]`` has shape (n, ...); ``lengths`` and ``labels`` have shape (n,).
+
+    ``lengths`` are those of sequences, arrays of two axes; others (images) are whole.
+    """
 
     arrays: Inputs
     lengths: NDArray[np.int64] | None = None
@@ -36,7 +39,7 @@ class Requests:
         """A batch of these items, cut to the longest among them; contiguous copies."""
         width = None if self.lengths is None else int(self.lengths[indices].max())
         rows = {name: array[indices] for name, array in self.arrays.items()}
-        return {k: np.ascontiguousarray(v[:, :width] if v.ndim >= 2 else v) for k, v in rows.items()}
+        return {k: np.ascontiguousarray(v[:, :width] if v.ndim == 2 else v) for k, v in rows.items()}
 
     def sorted_by_length(self) -> NDArray[np.int64]:
         """Item indices from short to long; without ``lengths`` the file's order."""

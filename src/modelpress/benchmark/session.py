@@ -29,10 +29,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Workload:
-    """One input shape (``1x128``, ``data``) and the requests file with its inputs."""
+    """One input shape (``1x128``, ``data``) and the requests file with its inputs, for all engines of one tower."""
 
     shape: str
     requests: Path
+    tower: str = "main"
 
 
 @dataclass(frozen=True)

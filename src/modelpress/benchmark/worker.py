@@ -47,9 +47,10 @@ class Worker:
         first = next(iter(self.requests.values())).item(0)
         base_mb = memory_mb()["now"]
         stamps = [time.monotonic()]
-        engine = engine_of(Plan.from_json(plan).target)
+        given = Plan.from_json(plan)
+        engine = next(reversed([engine_of(one.target) for one in (*given.parts, given)]))
         stamps.append(time.monotonic())
-        self.session = engine.open(Plan.from_json(plan))
+        self.session = engine.open(given)
         stamps.append(time.monotonic())
         self.session.run(first)
         stamps.append(time.monotonic())

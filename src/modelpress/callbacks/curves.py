@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
 
 from modelpress.curves import FILE, read
 
@@ -21,6 +22,7 @@ class Curves(Callback):
     def __init__(self, folder: Path) -> None:
         self._path = Path(folder) / FILE
 
+    @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         kept = [row for row in read(self._path) if row["step"] <= trainer.global_step] if trainer.global_step else []
         self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
@@ -35,6 +37,7 @@ class Curves(Callback):
         if not trainer.sanity_checking:
             self._append(trainer, "/validation/")
 
+    @rank_zero_only
     def _append(self, trainer: Trainer, *wanted: str) -> None:
         metrics = {
             name: float(value)

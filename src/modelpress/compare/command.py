@@ -10,6 +10,7 @@ from modelpress.compare import lines as _lines
 from modelpress.compare import where
 from modelpress.compare.columns import known, resolve
 from modelpress.compare.find import DEFAULT_PLACES, find
+from modelpress.compare.redone import newest
 from modelpress.compare.run import read_all
 from modelpress.compare.table import Comparison, render
 from modelpress.errors import ModelPressError
@@ -92,7 +93,8 @@ def comparison(
     Raises :class:`ModelPressError` for unknown columns and conditions that leave nothing.
     """
     found, remarks = find(folders)
-    runs = read_all(found)
+    runs, redone = newest(read_all(found))
+    remarks += redone
     names = known(runs)
     parsed = [where.parse(text, names) for text in conditions]
     across, up = resolve(x, names, "--x"), resolve(y, names, "--y")

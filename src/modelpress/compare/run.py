@@ -17,8 +17,9 @@ from modelpress.compare.overrides import Value, as_number, overrides
 from modelpress.errors import ModelPressError
 from modelpress.report.record import Report, Row, load
 
-# How a run stands. stopped: its process died without a word; no report: it ended well, but was told to write none.
-RUN_STATUSES = ("done", "running", "stopped", "failed", "unreadable", "no report")
+# How a run stands. trained: waiting to be measured; stopped: its process died without a word; no report: it ended well,
+# but was told to write none.
+RUN_STATUSES = ("done", "running", "trained", "stopped", "failed", "unreadable", "no report")
 KEPT_DETAILS = ("p50_interval_ms", "latency_from")
 
 
@@ -39,6 +40,7 @@ class Run:
     seed: int | None
     started: str
     seconds: float | None
+    identity: str = ""  # of the job: equal for the same configuration, data and code
     report: Report | None = None
     origin: Origin = field(default_factory=Origin)
 
@@ -93,6 +95,7 @@ def read(folder: Path) -> Run:
         seed=_seed(given),
         started=str(facts.get("started") or ""),
         seconds=as_number(facts.get("seconds")),
+        identity=str(facts.get("identity") or ""),
     )
     return _with_report(run) if (folder / REPORT).exists() else _without(run, facts)
 
@@ -125,7 +128,7 @@ def _with_report(run: Run) -> Run:
     given = {name: entry for name, entry in overrides(command).items() if name != "seed"}
     changes: dict[str, Any] = {"name": report.name, "seed": report.seed, "command": command, "overrides": given}
     seconds = run.seconds if run.seconds is not None else as_number(report.seconds.get("total"))
-    status_now = run.status if run.status in ("failed", "running") else "done"
+    status_now = run.status if run.status in ("failed", "running", "trained") else "done"
     return replace(run, status=status_now, report=_light(report), origin=found, seconds=seconds, **changes)
 
 
@@ -140,10 +143,15 @@ def _light_row(row: Row) -> Row:
 
 
 def _without(run: Run, facts: Mapping[str, Any]) -> Run:
+    if run.status == "running" and facts.get("host") not in (None, os.uname().nodename):
+        reason = "on another machine (status.json says which): whether it still runs can only be seen there."
+        return replace(run, reason=reason)
     if run.status == "running" and not _is_alive(facts.get("pid")):
         pid = facts.get("pid")
-        reason = f"killed, or running on another machine: there is no process {pid} here. The same command continues."
+        reason = f"killed: there is no process {pid} here. The same command continues."
         return replace(run, status="stopped", reason=reason, seconds=None)
+    if run.status == "trained":
+        return replace(run, reason="it waits to be measured, when all of its sweep have trained.")
     if run.status == "done":
         return replace(run, status="no report", reason=run.reason or "it ended well, but was told to write no report.")
     return run if run.status in RUN_STATUSES else replace(run, status="unreadable", reason="its status.json is odd.")

@@ -37,7 +37,7 @@ def _bucketed(lengths: NDArray[np.int64], bucket: int, generator: np.random.Gene
 
 def _cuts(items: int, batch: int, world_size: int) -> NDArray[np.int64]:
     if items < world_size:
-        raise ModelPressError(f"{items} training items are too few for {world_size} processes; use fewer devices")
+        raise ModelPressError(f"{items} items are too few for {world_size} processes; use fewer devices")
     cuts = np.arange(batch, items, batch)
     if len(cuts) and items - cuts[-1] < world_size:
         cuts = cuts[:-1]
@@ -84,10 +84,10 @@ def _dealt(candidates: NDArray[np.int64], count: int, generator: np.random.Gener
 def length_sorted_batches(
     lengths: NDArray[np.int64], batch_size: int, *, rank: int = 0, world_size: int = 1
 ) -> Batches:
-    """Every item once, longest first (a batch that does not fit in memory fails at once); ranks take turns."""
+    """Every item once, longest first (a batch that does not fit in memory fails at once); ranks share each batch."""
     order = np.argsort(-lengths, kind="stable")
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return batches[rank::world_size]
+    batches = np.split(order, _cuts(len(lengths), batch_size * world_size, world_size)) if len(order) else []
+    return [batch[rank::world_size] for batch in batches]
 
 
 def equal_length_batches(lengths: NDArray[np.int64], rows: NDArray[np.int64], batch_size: int) -> Batches:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from modelpress.data.augment import Augment
+from modelpress.data.base import NUMBERS, TEACHER
 from modelpress.data.batching import pad
 from modelpress.data.image_dataset import Rows
 from modelpress.data.preprocess import Preprocess
@@ -119,6 +120,23 @@ class ImageItems(Dataset[dict[str, Tensor]]):
             ]
             images = self.augment(images, torch.from_numpy(np.stack(draws)))
         return normalised(images, self.wanted)
+
+
+@dataclass(frozen=True)
+class TaughtItems(Dataset[dict[str, Tensor]]):
+    """Items as a student wants them, and beside them, named ``teacher/…``, as its teacher does."""
+
+    student: ImageItems
+    teacher: ImageItems
+
+    def __getitem__(self, items: Numbers) -> dict[str, Tensor]:
+        """The student's batch and the teacher's inputs of the same items."""
+        batch = self.student[items]
+        others = {name: tensor for name, tensor in self.teacher[items].items() if name not in NUMBERS}
+        return batch | {f"{TEACHER}{name}": tensor for name, tensor in others.items()}
+
+    def __len__(self) -> int:
+        return len(self.student)
 
 
 @lru_cache(maxsize=4)

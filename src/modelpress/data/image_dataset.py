@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpress.data import listing as lists
+from modelpress.data import preprocess
 from modelpress.data.base import SPLITS, Dataset
 from modelpress.data.hashing import digest, source_sha256
 from modelpress.data.listing import Listing, Numbers
@@ -196,8 +197,11 @@ class ImageDataset(Dataset):
         facts |= {"candidates": {split: len(self.candidates(split)) for split in splits}}
         return facts | {"missing_images": len(self.listing().missing)} | self._origin()
 
-    def datamodule(self, preprocessor: Path, *, seed: int, cache: Path) -> ImageData:
-        """The Lightning data module: of pairs for a model that brings a tokenizer, else of images with labels."""
+    def datamodule(self, preprocessor: Path, *, seed: int, cache: Path, teacher: Path | None = None) -> ImageData:
+        """The Lightning data module: of pairs for a model that brings a tokenizer, else of images with labels.
+
+        Where the preprocessor of a ``teacher`` differs, see :class:`modelpress.data.image_module.ImageData`.
+        """
         from modelpress.data.image_module import ImageData
         from modelpress.data.image_text_module import ImageTextData
 
@@ -209,7 +213,10 @@ class ImageDataset(Dataset):
                 "dataset=emoji_groups"
             )
         kind = ImageTextData if reads_text else ImageData
-        return kind(self, Path(preprocessor), seed=seed, cache=Path(cache))
+        made = kind(self, Path(preprocessor), seed=seed, cache=Path(cache))
+        if teacher is not None and preprocess.contents(Path(teacher)) != preprocess.contents(Path(preprocessor)):
+            made.teacher = self.datamodule(teacher, seed=seed, cache=cache)
+        return made
 
 
 def share(option: str, given: object) -> float:

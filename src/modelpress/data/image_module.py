@@ -17,8 +17,8 @@ from modelpress.data import preprocess
 from modelpress.data.augment import Augment
 from modelpress.data.base import SPLITS
 from modelpress.data.batching import Batches, epoch_batches
-from modelpress.data.image_batches import ImageItems, Texts, pixel_values
-from modelpress.data.loader import BatchLoader, place
+from modelpress.data.image_batches import ImageItems, TaughtItems, Texts, pixel_values
+from modelpress.data.loader import BatchLoader
 from modelpress.data.pixels import Bad, PixelCache
 from modelpress.errors import ModelPressError
 
@@ -34,7 +34,8 @@ class ImageData(LightningDataModule):
 
     A batch: ``pixel_values`` (B, 3, H, W) float32, resized, cropped and normalised as ``preprocess.json`` says;
     ``labels`` (B,); ``index`` (B,), the row within the split; ``item`` (B,): ``index + view * rows`` where training
-    shows several augmented views of each row, else ``index``. All but the pixels are int64.
+    shows several augmented views of each row, else ``index``. All but the pixels are int64. Where a :attr:`teacher`
+    wants its inputs otherwise, training batches hold those too, as ``teacher/<name>``, of the same augmented view.
 
     Args:
         dataset: the images and the options of the loaders.
@@ -44,12 +45,14 @@ class ImageData(LightningDataModule):
     """
 
     tower = "main"
+    teacher: ImageData | None = None  # the same data as the teacher of this training wants them, where that differs
 
     def __init__(self, dataset: ImageDataset, preprocessor: Path, *, seed: int, cache: Path) -> None:
         super().__init__()
         self.dataset, self.preprocessor, self.seed = dataset, preprocessor, seed
         self.wanted = preprocess.read(preprocessor)
         self.cache = PixelCache(dataset, self.wanted, cache)
+        self.share = 0, 1  # rank and number of the processes that share the batches of training and validation
         self._rows: dict[tuple[str, bool], Rows] = {}
 
     @property
@@ -85,6 +88,8 @@ class ImageData(LightningDataModule):
     def prepare_data(self) -> None:
         """Decode what is not cached; Lightning calls this in one process per machine."""
         self.cache.ensure()
+        if self.teacher is not None:
+            self.teacher.prepare_data()
 
     @cached_property
     def pixels(self) -> NDArray[np.uint8]:
@@ -115,12 +120,16 @@ class ImageData(LightningDataModule):
         def plan(epoch: int) -> Batches:
             return [batch + epoch % views * len(rows) for batch in self._epoch(rows, epoch)]
 
+        items = self._views(rows)
+        return self._loader(items if self.teacher is None else TaughtItems(items, self.teacher._views(rows)), plan)
+
+    def _views(self, rows: Rows) -> ImageItems:
         options = self.dataset
         augment = Augment(options.crop, options.flip, options.jitter, options.augment_seed)
-        return self._loader(ImageItems(self.pixels, rows, self.wanted, self._texts(), augment), plan)
+        return ImageItems(self.pixels, rows, self.wanted, self._texts(), augment)
 
     def _epoch(self, rows: Rows, epoch: int) -> Batches:
-        rank, world_size = place()
+        rank, world_size = self.share
         size, alike = self.dataset.batch_size, np.zeros(len(rows), np.int64)
         return epoch_batches(alike, size, seed=self.seed, epoch=epoch, rank=rank, world_size=world_size)
 
@@ -128,8 +137,8 @@ class ImageData(LightningDataModule):
         return None
 
     def val_dataloader(self) -> BatchLoader:
-        """The validation images."""
-        return self.eval_dataloader("validation")
+        """This process's share of the validation images."""
+        return self._evaluation("validation", *self.share)
 
     def test_dataloader(self) -> BatchLoader:
         """The test images."""
@@ -140,8 +149,10 @@ class ImageData(LightningDataModule):
         return self.eval_dataloader("test")
 
     def eval_dataloader(self, split: str) -> BatchLoader:
-        """Any split, every image once and as it is, without texts; under DDP the ranks take turns."""
-        rank, world_size = place()
+        """Any split, every image once and as it is, without texts."""
+        return self._evaluation(split)
+
+    def _evaluation(self, split: str, rank: int = 0, world_size: int = 1) -> BatchLoader:
         rows, size = self.rows(split), self.dataset.eval_batch_size
         batches = np.split(np.arange(len(rows)), range(size, len(rows), size))[rank::world_size]
         return self._loader(ImageItems(self.pixels, rows, self.wanted), lambda epoch: batches)
@@ -174,7 +185,7 @@ class ImageData(LightningDataModule):
         size = self.dataset.eval_batch_size
         return np.split(rows, range(size, len(rows), size))
 
-    def _loader(self, items: ImageItems, plan: object) -> BatchLoader:
+    def _loader(self, items: ImageItems | TaughtItems, plan: object) -> BatchLoader:
         workers = self.dataset.num_workers
         return BatchLoader(items, plan, num_workers=workers, pin_memory=torch.cuda.is_available())  # type: ignore[arg-type]
 

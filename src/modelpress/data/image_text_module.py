@@ -15,7 +15,6 @@ from torch import Tensor
 from modelpress.data.batching import Batches, distinct_batches, equal_length_batches
 from modelpress.data.image_batches import Texts, pixel_values, tokenized
 from modelpress.data.image_module import Arrays, ImageData, Workloads
-from modelpress.data.loader import place
 from modelpress.data.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class ImageTextData(ImageData):
     def _epoch(self, rows: Rows, epoch: int) -> Batches:
         if not self.dataset.unique_candidates:
             return super()._epoch(rows, epoch)
-        rank, world_size = place()
+        rank, world_size = self.share
         size = self.dataset.batch_size
         return distinct_batches(rows.labels, size, seed=self.seed, epoch=epoch, rank=rank, world_size=world_size)
 

@@ -110,10 +110,3 @@ class BatchLoader:
             )
         done = state["batches_done"]
         self.sampler.epoch, self.sampler.done, self.sampler.skip = state["epoch"], done, done
-
-
-def place() -> tuple[int, int]:
-    """``(rank, world size)`` of this process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from torch import Tensor
 from modelpress.data import requests
 from modelpress.data.base import SPLITS
 from modelpress.data.batching import Batches, epoch_batches, equal_length_batches, length_sorted_batches
-from modelpress.data.loader import BatchLoader, Items, place
+from modelpress.data.loader import BatchLoader, Items
 from modelpress.data.tokenizer import TextTokenizer
 from modelpress.data.tokens import TokenCache, Tokens
 from modelpress.errors import ModelPressError, one_of
@@ -42,6 +42,7 @@ class TextData(LightningDataModule):
         self.dataset, self.preprocessor, self.seed = dataset, preprocessor, seed
         self.tokenizer = TextTokenizer(preprocessor)
         self._cache_root = cache
+        self.share = 0, 1  # rank and number of the processes that share the batches of training and validation
         self._tokens: dict[str, Tokens] = {}
 
     @property
@@ -63,6 +64,11 @@ class TextData(LightningDataModule):
     def label_counts(self) -> dict[str, dict[str, int]]:
         """Split -> class name -> rows."""
         return {split: self.dataset.label_counts(split) for split in SPLITS}
+
+    @property
+    def items(self) -> int:
+        """Training items: one more than the largest ``index`` of a batch."""
+        return len(self.tokens("train"))
 
     @property
     def tokens_per_item(self) -> float:
@@ -89,7 +95,7 @@ class TextData(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Length-bucketed batches in an order of their own every epoch; resumable after any batch."""
-        rank, world_size = place()
+        rank, world_size = self.share
         lengths, size, seed = self.tokens("train").lengths, self.dataset.batch_size, self.seed
 
         def plan(epoch: int) -> Batches:
@@ -98,8 +104,8 @@ class TextData(LightningDataModule):
         return self._loader("train", plan)
 
     def val_dataloader(self) -> BatchLoader:
-        """The validation split, longest first."""
-        return self.eval_dataloader("validation")
+        """This process's share of the validation split, longest first."""
+        return self._evaluation("validation", *self.share)
 
     def test_dataloader(self) -> BatchLoader:
         """The test split, longest first."""
@@ -133,8 +139,10 @@ class TextData(LightningDataModule):
         return [items[batches[turn]] for turn in generator.permutation(len(batches))]
 
     def eval_dataloader(self, split: str) -> BatchLoader:
-        """Any split, every item once, longest first; under DDP the ranks take turns."""
-        rank, world_size = place()
+        """Any split, every item once, longest first."""
+        return self._evaluation(split)
+
+    def _evaluation(self, split: str, rank: int = 0, world_size: int = 1) -> BatchLoader:
         batches = length_sorted_batches(
             self.tokens(split).lengths, self.dataset.eval_batch_size, rank=rank, world_size=world_size
         )
@@ -148,6 +156,15 @@ class TextData(LightningDataModule):
         options = self.dataset
         multiple = options.pad_to_multiple if multiple is None else multiple
         return Items(self.tokens(split), self.tokenizer.pad_id, multiple, options.max_length)
+
+    def workloads(self, shapes: Sequence[str], limit: int) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+        """Tower -> shape -> ``limit`` inputs for workers. ``1x128``: 128 tokens; ``data``: items as they are."""
+        lengths = {shape: None if shape == "data" else int(shape.rpartition("x")[2]) for shape in shapes}
+        return {"main": {shape: self.requests("test", length=n, limit=limit) for shape, n in lengths.items()}}
+
+    def evaluation(self) -> dict[str, dict[str, np.ndarray]]:
+        """Tower -> the whole test split with its labels, for benchmark workers."""
+        return {"main": self.requests("test")}
 
     def requests(
         self, split: str, *, length: int | None = None, limit: int | None = None, seed: int = 0

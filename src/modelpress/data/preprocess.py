@@ -9,7 +9,7 @@ from typing import Any
 
 from modelpress.errors import ModelPressError, one_of
 
-FILE = "preprocess.json"
+FILE, TOKENIZER = "preprocess.json", "tokenizer.json"
 RESIZE_MODES = ("shortest", "longest", "squash")
 INTERPOLATIONS = ("bicubic", "bilinear")
 
@@ -56,6 +56,12 @@ def read(folder: Path) -> Preprocess:
             f'{path}: {what}; expected {{"size": [height, width], "mean": [3 numbers], "std": [3 numbers], '
             '"interpolation": …, "resize_mode": …}'
         ) from error
+
+
+def contents(folder: Path) -> tuple[Preprocess, bytes]:
+    """What decides the inputs that a model sees: two models with equal contents can look at one batch."""
+    tokenizer = folder / TOKENIZER
+    return read(folder), tokenizer.read_bytes() if tokenizer.is_file() else b""
 
 
 def _checked(path: Path, record: dict[str, Any]) -> Preprocess:

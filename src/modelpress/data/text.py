@@ -110,8 +110,21 @@ class TextDataset(Dataset):
         facts = {"name": self.name, "fingerprint": self.fingerprint(), "task": self.task, "metric": self.metric}
         return facts | {"labels": self.labels, "splits": sizes, "label_counts": counts} | self._origin()
 
-    def datamodule(self, preprocessor: Path, *, seed: int, cache: Path) -> TextData:
-        """The Lightning data module; ``seed`` orders the training batches and nothing else."""
+    def samples(self, limit: int) -> list[Any]:
+        """See :meth:`Dataset.samples`: texts, or pairs of them."""
+        test = self.split("test").head(limit)
+        columns = zip(test["text"], test["text_pair"], test["text_pair"].isna(), strict=True)
+        return [text if single else (text, pair) for text, pair, single in columns]
+
+    @property
+    def positions(self) -> int:
+        """See :attr:`Dataset.positions`."""
+        return min(32, self.max_length)
+
+    def datamodule(self, preprocessor: Path, *, seed: int, cache: Path, teacher: Path | None = None) -> TextData:
+        """The Lightning data module; ``seed`` orders the training batches and nothing else. A ``teacher`` of texts has
+        the same vocabulary (modelpress.check_objects).
+        """
         from modelpress.data.module import TextData
 
         return TextData(self, Path(preprocessor), seed=seed, cache=Path(cache))

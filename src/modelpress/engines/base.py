@@ -51,13 +51,23 @@ class Plan:
     file: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     tower: str = "main"  # which of the model's graphs it runs
+    parts: tuple[Plan, ...] = ()  # of a pair of towers: their own plans
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        return cls(**json.loads(text))
+        return cls.of(json.loads(text))
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Plan:
+        """From what ``asdict`` gave."""
+        return cls(**{**fields, "parts": tuple(cls.of(part) for part in fields.get("parts", ()))})
+
+    def single(self) -> tuple[Plan, ...]:
+        """The plans that have a file of their own: its parts, or itself."""
+        return self.parts or (self,)
 
 
 class Session:

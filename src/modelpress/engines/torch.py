@@ -107,13 +107,14 @@ class TorchSession(Session):
         self.torch = torch
 
     def run(self, inputs: Arrays) -> dict[str, Any]:
-        """The logits of one batch; floating-point inputs are cast to the network's precision."""
+        """The logits of one batch, or its embeddings; floating-point inputs are cast to the network's precision."""
         torch = self.torch
         batch = {name: torch.from_numpy(array).to(self.device) for name, array in inputs.items()}
         batch = {k: v.to(self.kind) if v.is_floating_point() else v for k, v in batch.items()}
         with torch.inference_mode():
-            logits = self.call(batch).logits
-        return {"logits": logits.float().cpu().numpy()}
+            output = self.call(batch)
+        found = {f"{tower}_embeddings": tensor for tower, tensor in (output.embeddings or {}).items()}
+        return {name: tensor.float().cpu().numpy() for name, tensor in (found or {"logits": output.logits}).items()}
 
     def details(self) -> dict[str, Any]:
         """Version, threads and device."""

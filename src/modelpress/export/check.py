@@ -1,9 +1,9 @@
-"""What an exported file is: does it answer like the network, and what does it hold. Torch only in :func:`parity`."""
+"""What an exported file is: does it answer like the network, and what does it hold. Torch-free but for parity."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,32 +13,49 @@ if TYPE_CHECKING:
     import onnx
     from torch import Tensor
 
-    from modelpress.models.base import Model
+    from modelpress.models.base import Model, Output, Tower
 
 MATRIX_PRODUCTS = ("MatMul", "Gemm", "Conv")
 
 
-def parity(model: Model, onnx_path: Path, batches: Iterable[Mapping[str, Tensor]]) -> float:
-    """Largest absolute difference of logits: the network in PyTorch fp32 against the file in ONNX Runtime fp32.
+def parity(model: Model, onnx_path: Path, batches: Iterable[Mapping[str, Tensor]], tower: str = "main") -> float:
+    """Largest absolute difference of logits (or embeddings): the network in PyTorch fp32 against the file in ONNX
+    Runtime fp32.
 
-    ``batches`` hold at least the file's inputs, (B, S) each; vary both sizes, and pad. Raises ``ValueError`` for no
-    batch.
+    ``batches`` hold the tower's inputs, which vary in their dynamic axes. Raises ``ValueError`` for no batch.
     """
+    session = _session(onnx_path)
+    names = [entry.name for entry in session.get_inputs()]
+
+    def theirs(batch: Mapping[str, Tensor]) -> Any:
+        return session.run(None, {name: batch[name].cpu().numpy() for name in names})[0]
+
+    return max_difference(model, theirs, batches, tower)
+
+
+def max_difference(
+    model: Model, theirs: Callable[[Mapping[str, Tensor]], Any], batches: Iterable[Mapping[str, Tensor]], tower: str
+) -> float:
+    """Largest absolute difference between a tower's first output and ``theirs``; NaN counts as inf."""
     import torch
 
     from modelpress.export.onnx import evaluation
 
-    session = _session(onnx_path)
-    names = [entry.name for entry in session.get_inputs()]
     worst: list[float] = []
     with evaluation(model), torch.no_grad():
         for batch in batches:
-            ours = model(batch).logits
-            theirs = session.run(["logits"], {name: batch[name].cpu().numpy() for name in names})[0]
-            worst.append(float(np.abs(ours.float().cpu().numpy() - theirs).max()))
+            ours = answer(model(batch), tower).float().cpu().numpy()
+            worst.append(float(np.nan_to_num(np.abs(ours - theirs(batch)), nan=np.inf).max()))
     if not worst:
         raise ValueError("parity needs at least one batch")
     return max(worst)
+
+
+def answer(output: Output, tower: str) -> Tensor:
+    """What a tower's graph returns: logits, or the tower's embeddings."""
+    found = output.embeddings[tower] if output.embeddings else output.logits
+    assert found is not None
+    return found
 
 
 def _session(onnx_path: Path) -> Any:
@@ -52,21 +69,32 @@ def _session(onnx_path: Path) -> Any:
 
 
 def probe_batches(
-    model: Model, sizes: Sequence[tuple[int, int]] = ((1, 2), (1, 9), (3, 16), (2, 33))
+    tower: Tower, sizes: Sequence[tuple[int, int]] = ((1, 2), (1, 9), (3, 16), (2, 33))
 ) -> list[dict[str, Tensor]]:
-    """Batches of (batch, sequence) ``sizes`` grown from the model's example; the last of several rows is padded."""
+    """Batches of (batch, sequence) ``sizes`` grown from the tower's example; the last of several rows is padded.
+
+    Axes that are not dynamic stay as they are.
+    """
     grown = []
     for rows, length in sizes:
-        batch = {name: _tile(tensor[:1], rows, length) for name, tensor in model.example().items()}
+        sized = {"batch": rows, "sequence": length}
+        batch = {
+            name: _tile(tensor[:1], {axis: sized[which] for axis, which in tower.dynamic_axes[name].items()})
+            for name, tensor in tower.example.items()
+        }
         if rows > 1 and "attention_mask" in batch:
-            batch["attention_mask"][-1, length // 2 :] = 0
+            batch["attention_mask"][-1, batch["attention_mask"].shape[1] // 2 :] = 0
         grown.append(batch)
     return grown
 
 
-def _tile(row: Tensor, rows: int, length: int) -> Tensor:
-    repeats = -(-length // row.shape[1])
-    return row.repeat(rows, repeats)[:, :length].clone()
+def _tile(row: Tensor, sizes: Mapping[int, int]) -> Tensor:
+    """``row`` repeated along each axis of ``sizes`` and cut to its size."""
+    for axis, size in sizes.items():
+        repeats = [1] * row.dim()
+        repeats[axis] = -(-size // row.shape[axis])
+        row = row.repeat(repeats).narrow(axis, 0, size)
+    return row.clone()
 
 
 def inspect(onnx_path: Path) -> dict[str, Any]:

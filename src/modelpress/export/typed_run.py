@@ -58,21 +58,17 @@ def run(graph: onnx.ModelProto | Path, inputs: Mapping[str, Array]) -> dict[str,
     return dict(zip(evaluator.output_names, values, strict=True))
 
 
-def parity(model: Model, onnx_path: Path, batches: Iterable[Mapping[str, Tensor]]) -> float:
-    """Largest absolute difference of logits: the network in PyTorch float32 against the typed file; NaN counts as inf.
+def parity(model: Model, onnx_path: Path, batches: Iterable[Mapping[str, Tensor]], tower: str = "main") -> float:
+    """Largest absolute difference: the network in PyTorch float32 against the typed file; NaN counts as inf.
 
     ``batches`` as for :func:`modelpress.export.check.parity`. Raises ``ValueError`` for no batch.
     """
-    import torch
-
-    from modelpress.export.onnx import evaluation
+    from modelpress.export.check import max_difference
 
     proto = onnx.load(str(onnx_path))
     names = [value.name for value in proto.graph.input]
-    worst: list[float] = []
-    with evaluation(model), torch.no_grad():
-        for batch in batches:
-            ours: Any = model(batch).logits
-            theirs = run(proto, {name: batch[name].cpu().numpy() for name in names})["logits"]
-            worst.append(float(np.nan_to_num(np.abs(ours.float().cpu().numpy() - theirs), nan=np.inf).max()))
-    return max(worst)
+
+    def theirs(batch: Mapping[str, Tensor]) -> Array:
+        return next(iter(run(proto, {name: batch[name].cpu().numpy() for name in names}).values()))
+
+    return max_difference(model, theirs, batches, tower)

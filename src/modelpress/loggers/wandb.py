@@ -75,6 +75,8 @@ class Wandb:
             self.folder.mkdir(parents=True, exist_ok=True)
             # "create_new": a run that someone left open in this process is neither reused nor closed
             where: dict[str, Any] = {"dir": str(self.folder), "mode": effective_mode(self.mode), "reinit": "create_new"}
+            if (known := earlier(self.folder)) is not None:
+                where |= {"id": known, "resume": "allow"}
             self.run = wandb.init(**self._options, **where)
             self._stop_on_sigterm()
         return self.run
@@ -104,6 +106,12 @@ class Wandb:
         main = threading.current_thread() is threading.main_thread()
         if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._sigterm = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_CODES["killed"]))
+
+
+def earlier(folder: Path) -> str | None:
+    """The id of the run that an earlier process logged into this folder: a job's W&B run goes on with the job."""
+    kept = sorted(folder.glob("wandb/*run-*-*"), key=lambda path: path.name.partition("run-")[2])
+    return kept[-1].name.rpartition("-")[2] if kept else None
 
 
 def rank() -> int:

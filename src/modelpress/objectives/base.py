@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from modelpress.models.base import Batch, Model, Output
@@ -29,8 +30,15 @@ class Objective(nn.Module):
         """Which of the teacher's hidden states are read (0: embeddings), ascending. Known after :meth:`bind`."""
         return ()
 
+    def check(self, dual: bool) -> None:
+        """Before anything trains: raise for what a student of this kind (``dual``: two towers) cannot learn."""
+
     def bind(self, student: Model, teacher: Model | None) -> None:
         """Called once before training: check compatibility, build projections and layer maps."""
+
+    def terms(self, part: str, batch: Batch) -> Tensor:
+        """Of how many terms the loss ``part`` is the mean: here items. Several devices weight theirs by it."""
+        return torch.tensor(len(batch["labels"]), device=batch["labels"].device)
 
     def weights(self, progress: float) -> Mapping[str, float]:
         """Weight of each active part; ``progress`` runs from 0 to 1 over the stage."""

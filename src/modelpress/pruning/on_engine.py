@@ -83,7 +83,7 @@ class EngineLatency:
             plans = self._plans(self.job.engines[self._name], onnx, place)
             subjects = [Subject(plan.precision, plan) for plan in plans]
             workload = self._workload(place, settings.requests)
-            session = measure(subjects, [workload], None, settings, self.job.hardware, place / "session")
+            session = measure(subjects, [workload], {}, settings, self.job.hardware, place / "session")
         return self._fastest({row.subject: row for row in session.measurements})
 
     def _plans(self, engine: Engine, onnx: Path, place: Path) -> list[Plan]:

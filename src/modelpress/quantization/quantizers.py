@@ -110,7 +110,10 @@ class InputQuantizer(nn.Module):
     def follow(self, x: Tensor) -> None:
         """Move the range a little towards this batch's."""
         assert self.momentum is not None
-        self.scale.lerp_(fake.scale_of(fake.channel_amax(x.reshape(-1, 1), 1)[0]), 1 - self.momentum)
+        amax = fake.channel_amax(x.reshape(-1, 1), 1)[0]
+        if torch.distributed.is_initialized():  # several devices share a batch
+            torch.distributed.all_reduce(amax, torch.distributed.ReduceOp.MAX)
+        self.scale.lerp_(fake.scale_of(amax), 1 - self.momentum)
 
     def settle(self) -> None:
         """Take the range that the observer has found."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from modelpress.report.record import Row
 
+DECIDING = ("main", "pair")  # towers whose rows answer the task's question; one tower of two does not
 LOSES_NOTHING = 0.002
 """A baseline row whose paired metric drop is at most this, or not distinguishable from 0, loses nothing."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 
-from modelpress.report import figures, html_parts, numerics, training_figures
+from modelpress.report import figures, html_parts, numerics, repeat, training_figures
 from modelpress.report.extras import Curve, Extras
 from modelpress.report.figures import Figure
 from modelpress.report.html_parts import paragraph
@@ -33,6 +33,7 @@ def render(report: Report, extras: Extras) -> str:
         ("All rows", _rows(report)),
         ("Lineage", html_parts.records_table(report.lineage) if report.lineage else ""),
         ("Dataset and environment", _environment(report)),
+        (repeat.TITLE, _repeat(report)),
         ("How this was measured", _footnotes(report)),
     ]
     body = "".join(f"<section><h2>{title}</h2>{content}</section>" for title, content in sections if content)
@@ -91,8 +92,7 @@ def _header(report: Report) -> str:
         f"<p><strong>{escape(subject)}{'.' if rest else ''}</strong> {escape(rest)}</p>{incomplete}"
         f"{paragraph(ceilings)}{paragraph(f'Budget: {goals}.' if goals else '')}</div>"
         f"{html_parts.tiles(report)}"
-        f'<div class="command"><pre id="command">{escape(report.command)}</pre>'
-        '<button type="button" data-copies="command">Copy</button></div>'
+        f"{html_parts.command(report.command, 'command')}"
         "<noscript>The charts need JavaScript; the text and the tables do not.</noscript></header>"
     )
 
@@ -143,6 +143,13 @@ def _environment(report: Report) -> str:
     facts = {"dataset": report.dataset, "seed": report.seed, **report.environment}
     parts = f"<h3>Seconds</h3>{html_parts.seconds_table(report.seconds)}" if report.seconds else ""
     return html_parts.facts_table(facts) + parts
+
+
+def _repeat(report: Report) -> str:
+    line = repeat.command(report)
+    block = f"{paragraph(repeat.WHERE)}{html_parts.command(line, 'repeat')}" if line else ""
+    items = "".join(f"<li>{escape(remark)}</li>" for remark in repeat.remarks(report))
+    return block + (f"<ul>{items}</ul>" if items else "")
 
 
 def _footnotes(report: Report) -> str:

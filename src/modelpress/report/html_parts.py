@@ -22,6 +22,12 @@ def paragraph(text: str, css: str = "") -> str:
     return f'<p class="{css}">{escape(text)}</p>' if text else ""
 
 
+def command(text: str, name: str) -> str:
+    """A line to copy; ``name`` is its id on the page."""
+    button = f'<button type="button" data-copies="{name}">Copy</button>'
+    return f'<div class="command"><pre id="{name}">{escape(text)}</pre>{button}</div>'
+
+
 def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A plain table; cells are already HTML."""
     top = "".join(f"<th>{escape(title)}</th>" for title in head)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelpress.report import numerics
+from modelpress.report import numerics, repeat
 from modelpress.report.columns import Column, columns
 from modelpress.report.names import ENGINE_TITLES, model_title
 from modelpress.report.numbers import NULL, significant
@@ -29,6 +29,7 @@ def render(report: Report) -> str:
         "## Why",
         *(_list(_whys(report)) or ["No row was judged."]),
         *_numerics(report),
+        *_repeat(report),
         "## Method",
         *_list(footnotes(report)),
         "## Environment",
@@ -83,6 +84,13 @@ def _value(row: Row, column: Column) -> str:
 def _whys(report: Report) -> list[str]:
     judged = [row for row in report.rows if row.verdict]
     return [f"`{row.id}`: {row.why}" for row in judged]
+
+
+def _repeat(report: Report) -> list[str]:
+    line = repeat.command(report)
+    block = [repeat.WHERE, "```\n" + line + "\n```"] if line else []
+    found = [*block, *_list(repeat.remarks(report))]
+    return [f"## {repeat.TITLE}", *found] if found else []
 
 
 def _numerics(report: Report) -> list[str]:

@@ -42,8 +42,8 @@ def row_title(row: Row) -> str:
 
 
 def model_title(row: Row) -> str:
-    """The model, with its tower where there are several."""
-    return row.model if row.tower == "main" else f"{row.model} ({row.tower} tower)"
+    """The model; of one tower of two, which."""
+    return row.model if row.tower in ("main", "pair") else f"{row.model} ({row.tower} tower)"
 
 
 def thousands(n: int) -> str:

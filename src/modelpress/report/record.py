@@ -96,7 +96,7 @@ class Row:
     energy_j_per_sample: float | None = None
     speedup: Ratio | None = None
     speedup_best: Ratio | None = None
-    verdict: str | None = None  # VERDICTS; None where the row is no candidate or was not measured
+    verdict: str | None = None  # VERDICTS; None: no candidate, not measured, or one tower of two
     why: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -120,6 +120,7 @@ class Report:
     environment: dict[str, Any]
     lineage: list[dict[str, Any]]
     seconds: dict[str, float]
+    reproduction: dict[str, Any] = field(default_factory=dict)  # see modelpress.reproduction
     schema_version: int = SCHEMA_VERSION
 
     def save(self, path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelpress.report import html
 from modelpress.report.figures import ROLE_COLOURS, Figure, base_layout
-from modelpress.report.html_parts import paragraph, table
+from modelpress.report.html_parts import command, paragraph, table
 from modelpress.report.numbers import decimals, fixed, significant
 
 if TYPE_CHECKING:
@@ -214,8 +214,7 @@ def page(study: Study) -> str:
     )
     body = (
         f"<header><h1>{escape(study.title)}</h1><p>{escape(headline(study))}</p>"
-        f'<div class="command"><pre id="command">{escape(study.command)}</pre>'
-        '<button type="button" data-copies="command">Copy</button></div></header>'
+        f"{command(study.command, 'command')}</header>"
         f"<section><h2>Sensitivity of each layer</h2>{figures.place(figure(study), caption)}{names}{rows}"
         f"{''.join(map(paragraph, study.notes))}</section>{_float_section(study)}"
     )

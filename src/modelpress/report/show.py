@@ -18,10 +18,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def main(args: argparse.Namespace) -> int:
     """Run ``modelpress show``."""
-    from modelpress.report import terminal
+    from modelpress.report import repeat, terminal
 
     path = report_path(Path(args.run))
-    terminal.render(load(path))
+    report = load(path)
+    terminal.render(report)
+    for line in repeat.plain(report):
+        print(line)
     page = path.with_name("report.html")
     if page.is_file():
         print(f"\nThe whole report: {page}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from modelpress.report.arms import compare_control, compare_equal
 from modelpress.report.diagnosis import same_engine
 from modelpress.report.evidence import (
+    DECIDING,
     LOSES_NOTHING,
     Budget,
     Evidence,
@@ -87,7 +88,7 @@ def primary_shape(entries: Sequence[Evidence]) -> str:
 
 def best_candidate(evidence: Sequence[Evidence]) -> Evidence | None:
     """At the primary shape: the best verdict, then the highest ``speedup_best``, then the lowest p50."""
-    candidates = measured(evidence, "candidate")
+    candidates = [entry for entry in measured(evidence, "candidate") if entry.row.tower in DECIDING]
     if not candidates:
         return None
     shape = primary_shape(candidates)
@@ -141,7 +142,7 @@ def _baseline_only(evidence: Sequence[Evidence]) -> str:
     """A run that compresses nothing still says which engine to take."""
     if any(entry.row.role == "candidate" for entry in evidence):
         return "No verdict: no candidate row could be measured."
-    rows = measured(evidence, "baseline")
+    rows = [entry for entry in measured(evidence, "baseline") if entry.row.tower in DECIDING]
     if not rows:
         return "No verdict: nothing was measured."
     shape = primary_shape(rows)

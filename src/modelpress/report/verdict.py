@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from modelpress.report import findings, summary
 from modelpress.report.comparisons import fill_quality, fill_speed
 from modelpress.report.diagnosis import diagnose, fallback
-from modelpress.report.evidence import Budget, Evidence, best_baseline, loses_nothing, measured, peers
+from modelpress.report.evidence import DECIDING, Budget, Evidence, best_baseline, loses_nothing, measured, peers
 from modelpress.report.findings import Finding
 
 __all__ = ["Budget", "Evidence", "judge"]
@@ -50,7 +50,8 @@ def judge(
     fill_quality(evidence, labels)
     fill_speed(evidence)
     for entry in measured(evidence, "candidate"):
-        _judge_row(evidence, entry, budget)
+        if entry.row.tower in DECIDING:
+            _judge_row(evidence, entry, budget)
     expected = {"control_expected": control_expected, "equal_expected": equal_expected}
     return summary.overall(evidence, labels, budget, **expected)
 

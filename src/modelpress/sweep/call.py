@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from modelpress.status import Status, read
-from modelpress.sweep.member import ENV, ONE_RUN
+from modelpress.status import TRAINED, Status, read
+from modelpress.sweep.member import ENV, ONE_RUN, Member
 
 OUTPUT = "output.log"  # what a job in a process of its own prints
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -18,30 +18,40 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Call:
-    """``arguments`` repeat the job; ``folder`` is its own; ``env`` is added to the environment it starts in."""
+    """``member.arguments`` repeat the job; ``folder`` is its own; ``env`` is added to the environment it starts in."""
 
     name: str
     title: str
-    arguments: list[str]
+    member: Member
     command: str
     folder: Path
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict)
-    devices: int = 1  # that its training uses
+    measures: bool = True  # its callbacks write a report, and so measure
 
     @property
     def given(self) -> list[str]:
         """Arguments of the process that runs it: its own, and where to write."""
-        mode = [] if ONE_RUN in self.arguments else [ONE_RUN]
-        return [*self.arguments, *mode, f"hydra.run.dir='{self.folder}'"]
+        own = self.member.arguments or ()
+        mode = [] if ONE_RUN in own else [ONE_RUN]
+        return [*own, *mode, f"hydra.run.dir='{self.folder}'"]
+
+    @property
+    def full_env(self) -> dict[str, str]:
+        """``env`` and what tells the process which job it is."""
+        return {**self.env, ENV: self.member.to_env()}
+
+    def to_train(self) -> Call:
+        """The first of two parts, up to the benchmark. The second is the whole job, which finds this in the store."""
+        return replace(self, member=replace(self.member, only_train=True))
 
 
-def environment(member: str, threads: int) -> dict[str, str]:
-    """What a job's process needs: this process's modules, its sweep, and how many threads to train with."""
+def environment(threads: int) -> dict[str, str]:
+    """What a job's process needs: this process's modules, and how many threads to train with."""
     paths = [os.path.abspath(path) for path in sys.path if Path(path).exists()]
     package = str(Path(__file__).resolve().parents[2])
     known = os.pathsep.join(dict.fromkeys([package, *paths]))
-    return {ENV: member, "PYTHONPATH": known, **dict.fromkeys(THREADS, str(threads))}
+    return {"PYTHONPATH": known, **dict.fromkeys(THREADS, str(threads))}
 
 
 def start(call: Call) -> subprocess.Popen[bytes]:
@@ -54,7 +64,7 @@ def start(call: Call) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=call.cwd,
-            env={**os.environ, **call.env},
+            env={**os.environ, **call.full_env},
         )
 
 
@@ -69,20 +79,16 @@ def perform(call: Call) -> None:
 
     call.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(call.cwd)
-    os.environ.update(call.env)
+    os.environ.update(call.full_env)
     main(call.given, program="modelpress run", prefix=("run",))
-
-
-def perform_or_run(call: Call) -> None:
-    """In this process, unless training starts other processes from its command line (several devices)."""
-    perform(call) if call.devices == 1 else run(call)
 
 
 def finish(call: Call, code: int) -> None:
     """See to it that a job whose process has ended with ``code`` says how it ended, even if it could not itself."""
     from modelpress.benchmark.process import explain_exit, last_words  # imports NumPy
 
-    if read(call.folder).get("status") not in ("done", "failed"):
+    ends = ("failed", TRAINED) if call.member.only_train else ("failed", "done")
+    if read(call.folder).get("status") not in ends:
         why = explain_exit(code) if code else "it ended without a word"
         settle(call, f"the job's process ended early: {why}{last_words(call.folder / OUTPUT)}")
 

@@ -6,8 +6,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,14 @@ Score = float | tuple[float, ...]
 class Member:
     """``folder`` of the sweep, and ``program``: how messages spell the command.
 
-    ``arguments`` are the job's own where a launcher has started a process for it.
+    ``arguments`` are the job's own where a launcher has started a process for it. ``only_train``: others train at the
+    same time, so this one is not measured yet.
     """
 
     folder: Path
     program: str
     arguments: tuple[str, ...] | None = None
+    only_train: bool = False
 
     @classmethod
     def of(cls, state: Any, program: str) -> Member | None:
@@ -51,11 +53,12 @@ class Member:
         if not (given := os.environ.get(ENV)):
             return None
         record = json.loads(given)
-        return cls(Path(record["folder"]), record["program"], tuple(record["arguments"]))
+        record |= {"folder": Path(record["folder"]), "arguments": tuple(record["arguments"])}
+        return cls(**record)
 
-    def to_env(self, arguments: Sequence[str]) -> str:
-        """The value of :data:`ENV` for a process that runs the job with these arguments."""
-        return json.dumps({"folder": str(self.folder), "program": self.program, "arguments": list(arguments)})
+    def to_env(self) -> str:
+        """The value of :data:`ENV` for a process that runs the job."""
+        return json.dumps(asdict(self), default=str)
 
     def facts(self, overrides: Sequence[str]) -> dict[str, Any]:
         """What status.json says of a job of a sweep: ``sweep``, ``overrides``, and ``swept``, those that differ."""
@@ -102,15 +105,22 @@ def identity(cfg: DictConfig) -> str:
 def finished(place: Path, cfg: DictConfig, objectives: Sequence[str] = ()) -> Score | None:
     """The score of a job that was finished in ``place`` from the same config, data and code; else ``None``."""
     record = read(place)
-    if record.get("status") != "done" or "identity" not in record:
+    if record.get("status") != "done" or not is_same(record, cfg):
         return None
     if "report" in cfg.callbacks and not (place / "report.json").is_file():
         return None
     try:
-        same = record["identity"] == identity(cfg)
-        return score(place, record["score"], objectives) if same else None
-    except (ModelPressError, OmegaConfBaseException):  # its data are gone, or its report is damaged: run it again
+        return score(place, record["score"], objectives)
+    except ModelPressError:  # its report is damaged: run it again
         return None
+
+
+def is_same(record: Mapping[str, Any], cfg: DictConfig) -> bool:
+    """Whether a ``status.json`` is of a job with the same config, data and code."""
+    try:
+        return "identity" in record and record["identity"] == identity(cfg)
+    except (ModelPressError, OmegaConfBaseException):  # its data are gone
+        return False
 
 
 def objectives_of(state: Any) -> list[str]:

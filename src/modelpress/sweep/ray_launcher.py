@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from modelpress.errors import ModelPressError
 from modelpress.sweep import call as calls
 from modelpress.sweep.call import Call
 from modelpress.sweep.launcher import JobsLauncher, tell
-from modelpress.sweep.member import ENV
 
 log = logging.getLogger(__name__)
 CLIENT = "ray://"
@@ -38,20 +38,21 @@ class RayLauncher(JobsLauncher):
     ) -> None:
         super().__init__(n_jobs, threads)
         self.address, self.cpus, self.gpus, self.timeout_s = address, cpus, gpus, timeout_s
+        if address is not None:  # as many as the cluster has room for
+            self.training_at_once = self.measured_at_once = None
 
     def describe(self) -> str:
         """See the base class."""
         where = self.address or f"{self.n_jobs} workers on this machine"
         return f"on Ray ({where}), {self.threads} threads per job"
 
-    def run(self, todo: Sequence[Call]) -> None:
-        """Connect, hand over all jobs, and wait for them in the order in which they end."""
-        if not todo:
-            return
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Connected; workers on this machine end with the sweep."""
         ray = imported()
         self._connect(ray)
         try:
-            self._wait(ray, todo)
+            yield
         finally:
             if self.address is None:
                 ray.shutdown()
@@ -68,8 +69,10 @@ class RayLauncher(JobsLauncher):
         except Exception as error:  # whatever Ray makes of it: the user can only mend the address or the cluster
             raise unreachable(self.address, str(error).partition("\n")[0]) from error
 
-    def _wait(self, ray: Any, todo: Sequence[Call]) -> None:
-        limit = min(self.n_jobs, len(todo)) if self.address is None else len(todo)
+    def run(self, todo: Sequence[Call], at_once: int | None) -> None:
+        """Hand jobs over, and wait for them in the order in which they end."""
+        ray = imported()
+        limit = len(todo) if at_once is None else at_once
         waiting, running = list(todo), dict[Any, Call]()
         while waiting or running:
             while waiting and len(running) < limit:
@@ -86,9 +89,9 @@ class RayLauncher(JobsLauncher):
 
     def _submit(self, ray: Any, job: Call) -> Any:
         # Ray starts another worker for every other environment: what is the job's own is set by `perform`.
-        variables = {"env_vars": {name: value for name, value in job.env.items() if name != ENV}}
+        variables = {"env_vars": dict(job.env)}
         options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_retries": 0, "runtime_env": variables}
-        return ray.remote(calls.perform_or_run).options(**options).remote(job)
+        return ray.remote(calls.perform).options(**options).remote(job)
 
 
 def imported() -> Any:

@@ -31,22 +31,22 @@ class SlurmLauncher(JobsLauncher):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(n_jobs or 1, threads)
-        self.limit, self.cluster = n_jobs, one_of("hydra.launcher.cluster", cluster, CLUSTERS)
+        self.cluster = one_of("hydra.launcher.cluster", cluster, CLUSTERS)
+        self.training_at_once = n_jobs
+        self.measured_at_once = n_jobs if cluster == "slurm" else 1
         self.options = {name: value for name, value in (options or {}).items() if value is not None}
 
     def describe(self) -> str:
         """See the base class."""
         return f"submitted with submitit ({self.cluster}), {self.threads} threads per job"
 
-    def run(self, todo: Sequence[Call]) -> None:
+    def run(self, todo: Sequence[Call], at_once: int | None) -> None:
         """Submit all jobs and wait for them; what Slurm does to one (timeout, preemption) is its reason."""
-        if not todo:
-            return
         executor = self._executor(todo[0].folder.parent / LOGS)
         waiting, running = list(todo), dict[Any, Call]()
         try:
             while waiting or running:
-                while waiting and (self.limit is None or len(running) < self.limit):
+                while waiting and (at_once is None or len(running) < at_once):
                     job = waiting.pop(0)
                     running[executor.submit(calls.run, job)] = job
                     tell(job, "submitted")

@@ -13,7 +13,7 @@ from typing import Any
 
 from modelpress.errors import ModelPressError
 from modelpress.report.record import Row, load
-from modelpress.status import BUG_FILE, jobs, was_killed
+from modelpress.status import BUG_FILE, TRAINED, jobs, was_killed
 from modelpress.sweep import columns, space
 
 SEARCH = "search.json"  # written by a search: which jobs are best
@@ -56,6 +56,8 @@ def table(found: Mapping[Path, Mapping[str, Any]], best: Sequence[str] = ()) -> 
 
 def figures(place: Path, record: Mapping[str, Any]) -> Line:
     """Metric, p50 and verdict of a finished job; the first line of the reason of another."""
+    if state_of(record) == TRAINED:
+        return ["", "", "waiting to be measured"]
     if state_of(record) != "done":
         return ["", "", (record.get("reason") or "").partition("\n")[0][:WIDTH]]
     row = _best_row(place)
@@ -67,7 +69,7 @@ def figures(place: Path, record: Mapping[str, Any]) -> Line:
 
 
 def state_of(record: Mapping[str, Any]) -> str:
-    """``done``, ``failed``, ``running``, or ``killed`` for one whose process is gone."""
+    """``done``, ``failed``, ``trained``, ``running``, or ``killed`` for one whose process is gone."""
     return "killed" if was_killed(record) else str(record.get("status", "damaged"))
 
 

@@ -16,10 +16,12 @@ import pytest
 from onnx import TensorProto, helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from modelpress import deploy
+from modelpress.deploying import command
+from modelpress.deploying.card import wilson
+from modelpress.deploying.folder import assemble
+from modelpress.deploying.module import predictor_module, preprocess_ms
 from modelpress.engines.base import Artifact, Hardware, Plan
 from modelpress.errors import ModelPressError
-from modelpress.model_card import wilson
 from modelpress.report.record import Interval, Latency, Ratio, Report, Row
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "charming", "dull", "film", "of", "the", "year", "truly"]
@@ -97,8 +99,8 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plans = OnnxRuntime().build(artifact, Hardware(threads=1), folder / "ort")
     plans += OpenVino(["fp32"]).build(artifact, Hardware(threads=1), folder / "openvino")
     plans.append(Plan("torch", "modelpress.engines.torch.Torch", "fp32", str(folder / "model")))
-    files = {"model_folder": artifact.model, "onnx": artifact.onnx}
-    return deploy.assemble(folder, **files, plans=plans, best=plans[1], report=report(), max_length=6)
+    files = {"model_folder": artifact.model, "onnx": {"main": artifact.onnx}}
+    return assemble(folder, **files, plans=plans, best=plans[1], report=report(), dataset={"max_length": 6})
 
 
 def reference(texts: list[Any]) -> list[dict[str, float]]:
@@ -156,7 +158,7 @@ def bare_python(deployed: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def run(python: Path, folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [str(python), "-I", "-W", "error", str(folder / "predict.py"), *arguments]
+    command = [str(python), "-s", "-E", "-B", "-W", "error", str(folder / "predict.py"), *arguments]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False, cwd="/")
 
 
@@ -189,14 +191,23 @@ def test_predict_py_in_an_environment_with_only_the_runtime(bare_python: Path, d
 @pytest.mark.parametrize("batch", [1, 3])
 def test_padding_and_batching_change_nothing(deployed: Path, engine: str | None, batch: int) -> None:
     texts = [*TEXTS, ("a charming film", "dull"), ("dull", "a truly charming film of the year")]
-    predictor = deploy.predictor_module(deployed).Predictor(deployed, engine)
+    predictor = predictor_module(deployed).Predictor(deployed, engine)
     assert agree(predictor.predict(texts, batch), reference(texts), tolerance=1e-4)
 
 
 def test_the_folder_has_everything_once(deployed: Path) -> None:
     files = {str(path.relative_to(deployed)) for path in deployed.rglob("*") if path.is_file()}
     copied = {"config.json", "model.safetensors", "modelpress.json", "tokenizer.json", "tokenizer_config.json"}
-    made = {"README.md", "SHA256SUMS", "deploy.json", "labels.json", "model.onnx", "predict.py", "requirements.txt"}
+    made = {
+        "README.md",
+        "SHA256SUMS",
+        "deploy.json",
+        "labels.json",
+        "model.onnx",
+        "predict.py",
+        "requirements.txt",
+        "runtimes.py",
+    }
     engines = {"engines/openvino/main.xml", "engines/openvino/main.bin"}  # ONNX Runtime opens model.onnx itself
     assert files == made | engines | {"tokenizer.json"} | {f"checkpoint/{name}" for name in copied}
     settings = json.loads((deployed / "deploy.json").read_text())
@@ -222,7 +233,7 @@ def test_requirements_are_exact_and_only_the_runtime(deployed: Path) -> None:
 def test_the_card_says_what_was_measured_and_does_not_guess_a_licence(deployed: Path) -> None:
     card = (deployed / "README.md").read_text()
     assert card.startswith("---\npipeline_tag: text-classification\n")
-    assert "accuracy 82.8 % (95 % interval 81.3 to 84.2, 2,591 test texts)" in card
+    assert "accuracy 82.8 % (95 % interval 81.3 to 84.2, 2,591 test items)" in card
     assert "1.46x [1.41, 1.52]" in card
     assert "minilm: weights of `package:weights`" in card
     assert "cut at 6 tokens" in card
@@ -244,7 +255,9 @@ def test_a_second_assembly_replaces_the_first(deployed: Path, tmp_path: Path) ->
     plan = Plan("onnxruntime", "x", "fp32", str(graph), {"threads": 1, "provider": "P", "spinning": True})
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy/old.txt").touch()
-    made = deploy.assemble(tmp_path, model_folder=model, onnx=graph, plans=[plan], best=plan, report=report())
+    made = assemble(
+        tmp_path, model_folder=model, onnx={"main": graph}, plans=[plan], best=plan, report=report(), dataset={}
+    )
     assert not (made / "old.txt").exists()
     assert (made / "weights.data").read_bytes() == (tmp_path / "weights.data").read_bytes()
     assert json.loads((made / "deploy.json").read_text())["preprocessing"]["max_length"] == 8
@@ -255,19 +268,20 @@ def test_only_reference_engines_cannot_be_deployed(tmp_path: Path) -> None:
     model, graph = saved_model(tmp_path / "model"), classifier(tmp_path / "model.onnx")
     plan = Plan("torch", "x", "fp32", str(model))
     with pytest.raises(ModelPressError, match="None of the engines can be deployed"):
-        deploy.assemble(tmp_path, model_folder=model, onnx=graph, plans=[plan], best=plan, report=report())
+        assemble(
+            tmp_path, model_folder=model, onnx={"main": graph}, plans=[plan], best=plan, report=report(), dataset={}
+        )
 
 
-def test_preprocess_ms_is_the_same_work_for_both_kinds_of_folder(deployed: Path) -> None:
-    for folder in (deployed, deployed / "checkpoint"):
-        assert 0 < deploy.preprocess_ms(folder, TEXTS) < 50
-    with pytest.raises(ModelPressError, match="at least one text"):
-        deploy.preprocess_ms(deployed, [])
+def test_preprocess_ms(deployed: Path) -> None:
+    assert 0 < preprocess_ms(deployed, TEXTS) < 50
+    with pytest.raises(ModelPressError, match="at least one item"):
+        preprocess_ms(deployed, [])
 
 
 def predict(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    deploy.add_parser(parser.add_subparsers())
+    command.add_parser(parser.add_subparsers())
     args = parser.parse_args(["predict", *arguments])
     code: int = args.main(args)
     return code

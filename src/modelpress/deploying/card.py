@@ -6,34 +6,30 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modelpress.deploying.kinds import IMAGES, PAIRS, TEXTS, Kind
 from modelpress.report.columns import columns
 from modelpress.report.names import thousands
 from modelpress.report.numbers import NULL, Z_95, fixed, points_text
 from modelpress.report.record import Report, Row
 
 KEYS = ("engine", "precision", "shape", "metric", "p50", "p95", "size_mb", "peak_memory_mb", "speedup", "speedup_best")
-USE = """\
-```
-pip install -r requirements.txt
-python predict.py "your text"
-python predict.py --file texts.txt --batch 8 --json
-```
-
-`predict.py` needs nothing but the packages in `requirements.txt`; `python predict.py --help` shows the rest.
-`checkpoint/` is the same network for `AutoModelForSequenceClassification.from_pretrained("checkpoint")`."""
+NAMED = 20  # labels that the card lists
+TEXT_USE = ('python predict.py "your text"', "python predict.py --file texts.txt --batch 8 --json")
+IMAGE_USE = ("python predict.py photo.jpg", "python predict.py *.jpg --top 3 --json")
+PAIR_USE = (*IMAGE_USE, 'python predict.py photo.jpg --labels "a dog,a cat"')
+ALONE = "`predict.py` needs nothing but the packages in `requirements.txt`; `python predict.py --help` shows the rest."
 
 
-def render(report: Report, settings: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+def render(report: Report, kind: Kind, settings: Mapping[str, Any], digests: Mapping[str, str]) -> str:
     """The card. ``settings`` is ``deploy.json``; ``digests`` maps each file of the folder to its sha256."""
     row = _best(report)
     rows = [other for other in report.rows if row and (other.stage, other.model) == (row.stage, row.model)]
-    labels, cut = report.dataset["labels"], settings["preprocessing"]["max_length"]
     parts = [
-        _front_matter(report),
+        _front_matter(report, kind),
         f"# {report.name}",
-        f"A classifier of texts into {len(labels)} labels: {', '.join(map(str, labels))}.",
+        _what(report, kind),
         "## Use",
-        USE,
+        use(kind),
         "## Base model and licence",
         _origin(report),
         "## Data",
@@ -42,7 +38,7 @@ def render(report: Report, settings: Mapping[str, Any], digests: Mapping[str, st
         _result(report, row),
         _table(report, rows),
         "## Limits",
-        f"- Texts are cut at {cut} tokens.\n{LIMITS}",
+        f"{_cut(settings['preprocessing'])}\n{LIMITS}",
         "## How it was made",
         f"```\n{report.command or '(from Python)'}\n```",
         f"Seed {report.seed}. Stages, their inputs and library versions are in the run's `report.json`.",
@@ -65,8 +61,35 @@ def _best(report: Report) -> Row | None:
     return named or (made[0] if made else None)
 
 
-def _front_matter(report: Report) -> str:
-    lines = ["---", "pipeline_tag: text-classification", "tags: [modelpress, onnx]"]
+def _what(report: Report, kind: Kind) -> str:
+    labels = [str(label) for label in report.dataset["labels"]]
+    listed = ", ".join(labels[:NAMED]) + (f" and {len(labels) - NAMED} more" if len(labels) > NAMED else "")
+    if kind is PAIRS:
+        return f"A dual encoder: it says which of any texts fits an image. Its own {len(labels)} texts: {listed}."
+    return f"A classifier of {'texts' if kind is TEXTS else 'images'} into {len(labels)} labels: {listed}."
+
+
+def use(kind: Kind) -> str:
+    """How the folder is used."""
+    examples = {TEXTS: TEXT_USE, IMAGES: IMAGE_USE, PAIRS: PAIR_USE}[kind]
+    commands = "\n".join(["pip install -r requirements.txt", *examples])
+    checkpoint = (
+        '`checkpoint/` is the same network for `AutoModelForSequenceClassification.from_pretrained("checkpoint")`.'
+        if kind is TEXTS
+        else "`checkpoint/` is the same network for another run of ModelPress (`model.path`)."
+    )
+    return f"```\n{commands}\n```\n\n{ALONE}\n{checkpoint}"
+
+
+def _cut(preprocessing: Mapping[str, Any]) -> str:
+    tokens = preprocessing.get("max_length") or preprocessing.get("context_length")
+    size = preprocessing.get("size")
+    lines = [f"- Texts are cut at {tokens} tokens."] if tokens else []
+    return "\n".join(lines + ([f"- Images are scaled to {size[0]}x{size[1]} pixels."] if size else []))
+
+
+def _front_matter(report: Report, kind: Kind) -> str:
+    lines = ["---", f"pipeline_tag: {kind.pipeline_tag}", "tags: [modelpress, onnx]"]
     return "\n".join([*lines, f"metrics: [{report.task_metric}]", "---"])
 
 
@@ -101,7 +124,7 @@ def _result(report: Report, row: Row | None) -> str:
     if row.metric_n and report.task_metric == "accuracy":
         low, high = wilson(row.metric, row.metric_n)
         text += (
-            f" (95 % interval {fixed(100 * low, 1)} to {fixed(100 * high, 1)}, {thousands(row.metric_n)} test texts)"
+            f" (95 % interval {fixed(100 * low, 1)} to {fixed(100 * high, 1)}, {thousands(row.metric_n)} test items)"
         )
     if row.metric_drop is not None:
         text += f"; against the uncompressed model {points_text(row.metric_drop)} points lost (paired, 95 %)"

@@ -12,10 +12,7 @@ From Python: ``Predictor().predict(["a charming film", ("first text", "second te
 from __future__ import annotations
 
 import argparse
-import functools
 import json
-import os
-import platform
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -23,13 +20,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from runtimes import DeployError, choose, open_engine, threads_of
 
 Text = str | tuple[str, str]  # a single text, or a pair
 HERE = Path(__file__).resolve().parent
-
-
-class DeployError(Exception):
-    """Something this folder or this machine lacks, and what to do about it."""
 
 
 class Preprocessor:
@@ -61,33 +55,16 @@ class Predictor:
         self.folder = Path(folder)
         self.settings: dict[str, Any] = json.loads((self.folder / "deploy.json").read_text(encoding="utf-8"))
         self.labels: list[str] = json.loads((self.folder / "labels.json").read_text(encoding="utf-8"))
-        self.engine = self._choose(engine)
-        self.threads = threads or min(int(self.engine["threads"]), len(os.sched_getaffinity(0)))
+        self.engine = choose(self.settings["engines"], engine)
+        self.threads = threads or threads_of(self.engine)
         chosen = self.settings["preprocessing"]
         self.preprocess = Preprocessor(self.folder / "tokenizer.json", **chosen)
         self._run: Any = None
 
-    def _choose(self, wanted: str | None) -> dict[str, Any]:
-        engines: list[dict[str, Any]] = self.settings["engines"]  # the best one first
-        for engine in engines:
-            if wanted in (None, engine["name"], engine["runtime"]):
-                return engine
-        names = ", ".join(engine["name"] for engine in engines)
-        raise DeployError(f"engine {wanted!r} is not in this folder; it has: {names}")
-
     def run(self, inputs: dict[str, Any]) -> Any:
         """Logits (n, labels) of prepared inputs. Opens the engine on first use."""
         if self._run is None:
-            path = self.folder / self.engine["file"]
-            if not path.is_file():
-                raise DeployError(f"{path} is missing; copy the whole folder (SHA256SUMS lists its files)")
-            try:
-                self._run = RUNTIMES[self.engine["runtime"]](path, self.engine, self.threads)
-            except ImportError as error:
-                raise DeployError(
-                    f"{self.engine['name']} needs {self.engine['requirement']}, which is not installed ({error}): "
-                    f"pip install {self.engine['requirement']}"
-                ) from None
+            self._run = open_engine(self.folder, self.engine, self.engine["files"]["main"], self.threads)
         return self._run(inputs)
 
     def postprocess(self, logits: Any) -> list[dict[str, Any]]:
@@ -113,46 +90,6 @@ class Predictor:
         while part := list(islice(source, batch)):
             for text, answer in zip(part, self.postprocess(self.run(self.preprocess(part))), strict=True):
                 yield {"text": text, **answer}
-
-
-def open_onnxruntime(path: Path, engine: dict[str, Any], threads: int) -> Any:
-    """A function from inputs to logits."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if engine["spinning"] else "0")
-    if platform.machine() in ("x86_64", "AMD64") and "vnni" not in _cpu_flags():
-        # without VNNI the faster INT8 kernels overflow
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    session = onnxruntime.InferenceSession(str(path), options, providers=[engine["provider"]])
-    return lambda inputs: session.run(None, inputs)[0]
-
-
-def _cpu_flags() -> str:
-    """What Linux says of the processor; empty elsewhere, where the careful kernels are then taken."""
-    info = Path("/proc/cpuinfo")
-    return info.read_text() if info.is_file() else ""
-
-
-def open_openvino(path: Path, engine: dict[str, Any], threads: int) -> Any:
-    """A function from inputs to logits."""
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    config["INFERENCE_PRECISION_HINT"] = engine["precision_hint"]
-    request = openvino_core().compile_model(str(path), "CPU", config).create_infer_request()
-    return lambda inputs: request.infer(inputs)[0]
-
-
-@functools.cache
-def openvino_core() -> Any:
-    """One core for the process: of several, a dead one's signal stack may stay installed and crash it."""
-    import openvino
-
-    return openvino.Core()
-
-
-RUNTIMES = {"onnxruntime": open_onnxruntime, "openvino": open_openvino}
 
 
 def lines(source: TextIO) -> Iterator[Text]:

@@ -1,0 +1,66 @@
+"""What cannot be trained on several devices with the result of one: said before anything is built."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from modelpress.check_nodes import Tree, stages
+from modelpress.errors import ModelPressError, one_of
+
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
+STARTED = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # set by torchrun and by srun in each of the processes they start
+QUANTIZE, PRUNE_STRUCTURED = ".Quantize", ".PruneStructured"
+
+
+def devices(config: Tree) -> Iterable[str]:
+    """Faults of ``hardware.devices`` and ``hardware.strategy``, and of stages that they do not suit."""
+    given, strategy = config["hardware"].get("devices"), config["hardware"].get("strategy")
+    if not isinstance(given, int):
+        return  # another check says so
+    if given < 1:
+        yield f"hardware.devices is {given}; allowed: 1, 2, … devices of this machine."
+    try:
+        one_of("hardware.strategy", strategy, STRATEGIES)
+    except ModelPressError as error:
+        yield str(error)
+    yield from _started_by_others()
+    if given > 1:
+        for key, stage in stages(config).items():
+            if _trains(config, stage) and isinstance(stage["transform"], dict):
+                yield from (f"{key}.transform.{fault} hardware.devices=1" for fault in _alone(stage["transform"]))
+
+
+def _started_by_others() -> Iterable[str]:
+    for name in STARTED:
+        if int(os.environ.get(name) or 1) > 1:
+            yield (
+                f"hardware.devices: this is one of {os.environ[name]} processes ({name}), as torchrun and srun start "
+                "them. Start one: it starts those of its other devices itself, on its own machine."
+            )
+
+
+def _trains(config: Tree, stage: Tree) -> bool:
+    own = stage["trainer"] if isinstance(stage["trainer"], dict) else {}
+    return bool({**config["trainer"], **own}.get("max_epochs") != 0)
+
+
+def _alone(transform: dict[str, Any]) -> Iterable[str]:
+    """Why a stage must be trained by one process, and what else to choose; each sentence goes on with "or …"."""
+    target = str(transform.get("_target_"))
+    if target.endswith(QUANTIZE) and transform.get("ranges") == "learned":
+        yield (
+            "ranges is learned: the gradient of a range depends on how many values a process sees. Choose running, "
+            "fixed, or"
+        )
+    if target.endswith(QUANTIZE) and transform.get("activations") == "dynamic":
+        yield (
+            "activations is dynamic: the range of a tensor spans its batch, of which a process sees a part. Choose "
+            "static, or"
+        )
+    if target.endswith(PRUNE_STRUCTURED) and (transform.get("begin") or (transform.get("iterations") or 1) > 1):
+        yield (
+            "iterations and begin remove units while it trains, and the processes compare gradients of a network that "
+            "keeps its shape. Choose iterations=1 and begin=0, or"
+        )

@@ -1,0 +1,1 @@
+"""What a user takes away: the folder ``deploy/`` of a run, and ``modelpress predict``."""
