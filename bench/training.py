@@ -75,7 +75,7 @@ class Bench:
     def ours(self, *, epochs: int, batches: int | float, cache: Path | None) -> Clock:
         """Our loop; returns the times of its steps."""
         clock, objective = Clock(), self.objective()
-        cached = {"cache": cache, "key": "bench", "items": SENTENCES, "max_length": 128} if cache else {}
+        cached = {"cache": cache, "key": "bench", "items": SENTENCES} if cache else {}
         teacher = Teacher(self.teacher, **cached)
         teacher.layers = objective.teacher_layers()
         optimizer = OptimizerConfig(**self.spec["optimizer"])

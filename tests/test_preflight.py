@@ -45,6 +45,11 @@ def samples(technique: str) -> list[str]:
         ),
         ("distill,prune", f"{PRUNE}.pattern='3:7'", "3:7"),
         ("distill,ptq", "technique.ptq.transform.exclude=[nowhere]", "nowhere"),
+        (
+            "distill",
+            "technique.distill.objective.weights.affinity=1",
+            r"technique\.distill: .*weights\.affinity is for dual",
+        ),
         ("distill,ptq", "technique.ptq.transform.samples=5000", r"Set it to 1 … \d+"),
     ],
 )

@@ -91,9 +91,9 @@ def test_a_checkpoint_holds_student_and_helpers_but_no_teacher(tmp_path: Path) -
     trainer = fit(module, tmp_path)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert {name.split(".")[0] for name in saved["state_dict"]} <= {"model", "objective", "accuracy"}
+    assert {name.split(".")[0] for name in saved["state_dict"]} <= {"model", "objective", "hits"}
     assert {"model.head.weight", "model.head.bias"} <= set(saved["state_dict"])
-    numbers = sum(value.numel() for name, value in saved["state_dict"].items() if not name.startswith("accuracy"))
+    numbers = sum(value.numel() for name, value in saved["state_dict"].items() if not name.startswith("hits"))
     assert numbers == toy.WIDTH * 2 + 2
     assert "hyper_parameters" not in saved
     assert all(not any(p is q for q in module.parameters()) for p in module.teacher.model.parameters())  # type: ignore[union-attr]

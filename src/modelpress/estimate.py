@@ -44,7 +44,7 @@ def _similar(entry: Entry, job: Job, stage: Stage) -> bool:
 
 def _arithmetic(job: Job, stage: Stage) -> float:
     assert stage.spec is not None
-    tokens = _items(job, stage.spec["trainer"]) * min(32, job.config["dataset"]["max_length"])
+    tokens = _items(job, stage.spec["trainer"]) * job.dataset.positions
     work = TRAIN * (stage.recipe.parameters() or 110e6) * tokens
     if stage.needs_teacher and stage.teacher is not None:
         work += FORWARD * (stage.teacher.recipe.parameters() or 110e6) * tokens

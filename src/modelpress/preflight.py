@@ -10,7 +10,9 @@ from modelpress.config import build
 from modelpress.errors import ModelPressError
 from modelpress.job import Job
 from modelpress.models.base import Model
+from modelpress.models.clip import ClipModel
 from modelpress.models.text import TextModel
+from modelpress.objectives.base import Objective
 from modelpress.stage import Stage
 from modelpress.transforms.base import Identity, Transform
 
@@ -24,7 +26,9 @@ def preflight(job: Job, stages: Iterable[Stage]) -> None:
         ModelPressError: a bad value, too few calibration items, or a network that a transform cannot reshape.
     """
     for stage in stages:
-        transform = parts(stage).get("transform", Identity())
+        made = parts(stage)
+        transform = made.get("transform", Identity())
+        _learnable(stage, made.get("objective", Objective()))
         _enough_samples(job, stage, getattr(transform, "samples", 0))
         network = untrained(job, stage) if _looks(transform) else None
         if network is not None:
@@ -35,6 +39,13 @@ def parts(stage: Stage) -> dict[str, Any]:
     """The stage's transform and objective as objects."""
     spec = stage.spec or {}
     return {part: build(spec[part], f"technique.{stage.name}.{part}") for part in spec.keys() & PARTS}
+
+
+def _learnable(stage: Stage, objective: Objective) -> None:
+    try:
+        objective.check(dual=isinstance(stage.recipe, ClipModel))
+    except ModelPressError as error:
+        raise ModelPressError(f"technique.{stage.name}: {error}") from error
 
 
 def _check(stage: Stage, transform: Transform, network: Model) -> None:

@@ -18,16 +18,10 @@ PRUNING = "model/pruning.json"  # of a pruned stage: which zeros are there to st
 CODE = tuple(
     f"modelpress.{name}"
     for name in (
-        *("technique", "trainer", "training", "ranks", "optimizer", "teacher", "teacher_cache"),
-        *(
-            "objectives.functional",
-            "objectives.layer_map",
-            "data.batching",
-            "data.loader",
-            "data.module",
-            "data.tokenizer",
-            "data.tokens",
-        ),
+        *("technique", "trainer", "training", "ranks", "evaluation", "optimizer"),
+        *("teacher", "teacher_cache", "teacher_outputs"),
+        *("objectives.functional", "objectives.layer_map", "objectives.contrastive", "objectives.dual"),
+        *("objectives.parts", "data.batching", "data.loader", "data.module", "data.tokenizer", "data.tokens"),
         *("models.classifier", "models.init", "models.building", "models.layout", "models.cut", "models.probe"),
         *("models.attention", "models.architecture", "models.labels", "callbacks.best", "callbacks.patience"),
         *("pruning.masks", "pruning.shapes"),
@@ -187,10 +181,10 @@ def deciding(spec: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def preprocessor_digest(folder: Path | None) -> str | None:
-    """sha256 over the tokenizer's files."""
+    """sha256 over the files of tokenizer and image preprocessing."""
     if folder is None:
         return None
-    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "preprocess.json")
     return digest({name: file_digest(folder / name) for name in names if (folder / name).is_file()})
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import MeanMetric
 
+from modelpress.evaluation import ask
 from modelpress.models.base import Model
 from modelpress.objectives.base import Objective
 from modelpress.optimizer import OptimizerConfig, follow, make
@@ -31,6 +32,8 @@ class Technique(LightningModule):
 
     Step k draws its randomness (dropout) from ``(seed, k)`` alone, so a resumed run repeats an uninterrupted one.
     The teacher is no submodule: it never lands in a checkpoint and never leaves evaluation mode.
+    ``metric`` names the share of right answers: accuracy of a classifier, recall of a dual encoder, which chooses among
+    the texts of a split and is asked with ``prompts(split)`` of the data module first.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Technique(LightningModule):
         rank: int = 0,
         steps: int = 1,
         teacher: Teacher | None = None,
+        metric: str = "accuracy",
     ) -> None:
         super().__init__()
         self.model: Model = model
@@ -56,7 +60,7 @@ class Technique(LightningModule):
         self.steps = steps
         self.reshaped_at = 0.0  # progress at the last `Transform.step`
         self.pressing: Any = None  # what the callbacks of the last test press; set by the pipeline
-        self.accuracy = MulticlassAccuracy(num_classes=len(model.labels), average="micro")
+        self.metric, self.hits = metric, MeanMetric()
 
     @property
     def progress(self) -> float:
@@ -127,26 +131,31 @@ class Technique(LightningModule):
         self.log(f"{self.stage}/lr", self.optimizers().param_groups[0]["lr"], batch_size=size)  # type: ignore[union-attr]
 
     def on_validation_start(self) -> None:
-        self.model.capture(EVALUATION)
+        self._ask("validation")
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         self._evaluate(batch, "validation")
 
     def on_test_start(self) -> None:
-        self.model.capture(EVALUATION)
+        self._ask("test")
 
     def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         self._evaluate(batch, "test")
+
+    def _ask(self, split: str) -> None:
+        trainer: Any = self.trainer
+        self.model.capture(EVALUATION)
+        ask(self.model, trainer.datamodule, split)
 
     def _evaluate(self, batch: Mapping[str, Tensor], split: str) -> None:
         logits = self.model(batch).logits
         assert logits is not None
         loss = nn.functional.cross_entropy(logits.float(), batch["labels"])
-        self.accuracy(logits, batch["labels"])
+        self.hits((logits.argmax(1) == batch["labels"]).float())
         size = len(batch["labels"])
         self.log(f"{self.stage}/{split}/loss", loss, batch_size=size, sync_dist=True)
-        self.log(f"{self.stage}/{split}/accuracy", self.accuracy, batch_size=size)
-        self.log("accuracy", self.accuracy, prog_bar=True, logger=False, batch_size=size)
+        self.log(f"{self.stage}/{split}/{self.metric}", self.hits, batch_size=size)
+        self.log(self.metric, self.hits, prog_bar=True, logger=False, batch_size=size)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         # the fused step unscales fp16 gradients by itself, after they would have been clipped

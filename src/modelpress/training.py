@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
 
 from modelpress.benchmark.lock import shared
 from modelpress.callbacks import resume
 from modelpress.callbacks.progress import tracked
 from modelpress.config import build
-from modelpress.diagnostics import Predictions, diagnose
+from modelpress.diagnostics import diagnose
+from modelpress.evaluation import accuracy, predictions, questions
 from modelpress.job import Job
-from modelpress.models.base import Model, Output, load, save
+from modelpress.models.base import Model, load, save
 from modelpress.objectives.base import Objective
 from modelpress.optimizer import OptimizerConfig
 from modelpress.pruning.on_engine import EngineLatency
@@ -65,10 +65,24 @@ class Arm:
     def model_of(self, stage: Stage | None) -> Model | None:
         return load(self.done[stage].folder / "model") if stage is not None else None
 
+    @property
+    def taught_by(self) -> Stage | None:
+        """Whose outputs are learned from, if anyone's."""
+        return (self.stage.teacher or self.stage.parent) if self.stage.needs_teacher else None
+
     def datamodule(self) -> LightningDataModule:
-        return self.job.dataset.datamodule(
-            self.stage.tokenizer(), seed=self.job.seed, cache=self.job.store.root / "data"
-        )
+        """The data as the stage's network wants them and, where its teacher wants them otherwise, for that one too."""
+        teacher = self.taught_by.tokenizer() if self.taught_by is not None else None
+        return self._data(self.stage.tokenizer(), teacher)
+
+    def teacher_data(self) -> LightningDataModule:
+        """The same items in the same order, for the teacher alone."""
+        assert self.taught_by is not None
+        return self._data(self.taught_by.tokenizer(), None)
+
+    def _data(self, preprocessor: Path, teacher: Path | None) -> LightningDataModule:
+        cache = self.job.store.root / "data"
+        return self.job.dataset.datamodule(preprocessor, seed=self.job.seed, cache=cache, teacher=teacher)
 
 
 def train(arm: Arm) -> None:
@@ -117,6 +131,7 @@ def _technique(arm: Arm, model: Model, teacher: Model | None, data: Any) -> Tech
         rank=arm.rank,
         steps=optimizer_steps(spec["trainer"], len(data.train_dataloader())),
         teacher=frozen,
+        metric=arm.job.dataset.metric,
     )
 
 
@@ -125,7 +140,7 @@ def _context(arm: Arm, model: Model, data: Any) -> Context:
     return Context(
         model.example(),
         data.calibration,
-        lambda: data.eval_dataloader("validation"),
+        lambda: questions(model, data, "validation"),
         tracked,
         latency=EngineLatency(arm.job, data, arm.folder),
         rival=(lambda: load(arm.done[rival].folder / "model")) if rival is not None else None,
@@ -134,18 +149,15 @@ def _context(arm: Arm, model: Model, data: Any) -> Context:
 
 def _teacher(arm: Arm, model: Model, objective: Objective, data: Any) -> Teacher:
     """The frozen teacher; its outputs are cached under a key that names everything they depend on."""
-    job, stage = arm.job, arm.stage
-    taught_by = stage.teacher or stage.parent
+    job, taught_by = arm.job, arm.taught_by
     assert taught_by is not None
     parts = {
         "weights": arm.done[taught_by].digest_of(WEIGHTS),
         "dataset": job.dataset.fingerprint(),
-        "preprocessor": preprocessor_digest(stage.preprocessor()),
+        "preprocessor": preprocessor_digest(taught_by.preprocessor()),
         "precision": job.precision,
     } | ({"rank": arm.rank} if arm.rank else {})  # a cache has one writer
-    items, length = len(data.tokens("train")), int(job.config["dataset"]["max_length"])
-    folder = job.store.root / "teacher"
-    frozen = Teacher(model, cache=folder, key=canonical(parts), items=items, max_length=length)
+    frozen = Teacher(model, cache=job.store.root / "teacher", key=canonical(parts), items=data.items)
     frozen.layers = objective.teacher_layers()
     return frozen
 
@@ -167,46 +179,20 @@ def _finish(arm: Arm, technique: Technique, trainer: Trainer, data: LightningDat
     model = technique.transform.finalize(technique.model.cpu().eval())
     assert isinstance(model, Model)
     save(model, arm.folder / "model")
-    score = float(best.best_model_score) if best.best_model_score is not None else _accuracy(model, data)
+    score = float(best.best_model_score) if best.best_model_score is not None else accuracy(model, data)
     metrics = {"validation": {arm.job.dataset.metric: score}, "epochs": trainer.current_epoch, "steps": technique.steps}
     write_atomic(arm.folder / "metrics.json", json.dumps(metrics))
     write_atomic(arm.folder / "diagnostics.json", json.dumps(_diagnostics(arm, model, technique.teacher, data)))
     clear(arm.folder / "checkpoints")
 
 
-@torch.no_grad()
-def _accuracy(model: Model, data: Any) -> float:
-    """On the validation split, for a stage that trained nothing."""
-    hits = items = 0
-    for batch in tracked(data.eval_dataloader("validation"), "validating"):
-        hits += int((_scores(model(batch)).argmax(1) == batch["labels"]).sum())
-        items += len(batch["labels"])
-    return hits / items
-
-
-@torch.no_grad()
 def _diagnostics(arm: Arm, model: Model, teacher: Teacher | None, data: Any) -> list[Any]:
     """Known failures of distillation, looked for on validation and on as many training items."""
     if teacher is None:
         return []
-    model.capture(frozenset())
-    validation = _predictions(model, teacher, data.eval_dataloader("validation"))
+    members = [(model, data), (teacher.model, arm.teacher_data())]
     some = len(data.eval_dataloader("validation"))
-    return list(diagnose(_predictions(model, teacher, data.eval_dataloader("train"), every=some), validation))
-
-
-def _predictions(model: Model, teacher: Teacher, loader: Any, every: int | None = None) -> Predictions:
-    """Class scores of both on ``loader``; with ``every``, on about so many batches spread over it."""
-    stride = max(1, len(loader) // every) if every else 1
-    batches = [batch for number, batch in enumerate(loader) if number % stride == 0]
-    labels = torch.cat([batch["labels"] for batch in batches]).numpy()
-    scores = [torch.cat([_scores(member(batch)) for batch in batches]).numpy() for member in (model, teacher.model)]
-    return Predictions(labels, *scores)
-
-
-def _scores(output: Output) -> Tensor:
-    assert output.logits is not None
-    return output.logits.float()
+    return list(diagnose(predictions(members, "train", every=some), predictions(members, "validation")))
 
 
 def test(arm: Arm, pressing: Pressing) -> None:
@@ -214,7 +200,8 @@ def test(arm: Arm, pressing: Pressing) -> None:
     spec = arm.stage.spec
     model = load(arm.done[arm.stage].folder / "model")
     objective: Objective = build({"_target_": TASK}, "objective")
-    technique = Technique(model, objective, Transform(), OptimizerConfig(), stage=arm.stage.name, seed=arm.job.seed)
+    known: dict[str, Any] = {"stage": arm.stage.name, "seed": arm.job.seed, "metric": arm.job.dataset.metric}
+    technique = Technique(model, objective, Transform(), OptimizerConfig(), **known)
     technique.pressing = pressing
     nodes = arm.job.config["callbacks"] or {}
     trainer = Trainer(

@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelpress.data.batching import epoch_batches, equal_length_batches, length_sorted_batches, pad
+from modelpress.data.batching import (
+    distinct_batches,
+    epoch_batches,
+    equal_length_batches,
+    length_sorted_batches,
+    pad,
+)
 from modelpress.data.tokens import Tokens
 from modelpress.errors import ModelPressError
 
@@ -109,3 +115,42 @@ def test_padding_stops_at_the_ceiling(multiple: int, ceiling: int, width: int) -
     tokens = tokens_of([1, 2, 3, 4, 5])
     shape = pad(tokens, np.array([0]), pad_id=0, multiple=multiple, ceiling=ceiling)["input_ids"].shape
     assert shape == (1, width)
+
+
+def test_property_no_candidate_twice_in_a_batch() -> None:
+    """120 random cases: several rows per candidate, all sizes, several ranks."""
+    generator = np.random.default_rng(1)
+    for _ in range(120):
+        rows, size, world = (int(generator.integers(*bounds)) for bounds in ((8, 300), (2, 40), (1, 4)))
+        candidates = generator.integers(0, max(4, rows // int(generator.integers(1, 6))), rows)
+        options = {"seed": int(generator.integers(100)), "epoch": int(generator.integers(5)), "world_size": world}
+        wanted = max(-(-rows // (size * world)), int(np.bincount(candidates).max()))
+        if rows < world * wanted:
+            continue
+        ranks = [distinct_batches(candidates, size, rank=rank, **options) for rank in range(world)]
+        assert {len(batches) for batches in ranks} == {wanted}
+        for parts in zip(*ranks, strict=True):
+            together = candidates[np.concatenate(parts)]
+            assert len(set(together.tolist())) == len(together)
+            assert all(1 <= len(part) <= size for part in parts)
+        sizes = [sum(map(len, parts)) for parts in zip(*ranks, strict=True)]
+        assert max(sizes) - min(sizes) <= 1
+        everything = np.concatenate([batch for batches in ranks for batch in batches])
+        assert np.array_equal(np.sort(everything), np.arange(rows))
+
+
+def test_distinct_batches_mix_anew_every_epoch() -> None:
+    candidates = np.repeat(np.arange(200), 3)
+    epochs = [distinct_batches(candidates, 50, seed=1, epoch=epoch) for epoch in (0, 0, 1)]
+    other = distinct_batches(candidates, 50, seed=2, epoch=0)
+    first, again, second = ([batch.tolist() for batch in batches] for batches in epochs)
+    assert first == again != second
+    assert first != [batch.tolist() for batch in other]
+    pairs = {tuple(sorted((a, b))) for batch in first for a in candidates[batch] for b in candidates[batch] if a < b}
+    drawn, possible = 12 * 50 * 49 / 2, 200 * 199 / 2
+    assert len(pairs) > 0.9 * possible * (1 - np.exp(-drawn / possible))  # as many as independent draws would give
+
+
+def test_one_candidate_with_too_many_rows_for_the_processes() -> None:
+    with pytest.raises(ModelPressError, match="5 training items in 4 batches are too few for 2 processes"):
+        distinct_batches(np.array([0, 0, 0, 0, 1]), 4, seed=0, epoch=0, world_size=2)

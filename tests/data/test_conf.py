@@ -14,15 +14,26 @@ CONF = Path(__file__).parents[2] / "conf"
 
 
 @pytest.mark.parametrize(
-    ("name", "overrides"),
-    [("reviews", []), ("csv", ["path=a.csv"]), ("hf", ["path=owner/name"]), ("sst2", [])],
+    ("name", "overrides", "task", "metric"),
+    [
+        ("reviews", [], "text-classification", "accuracy"),
+        ("csv", ["path=a.csv"], "text-classification", "accuracy"),
+        ("hf", ["path=owner/name"], "text-classification", "accuracy"),
+        ("sst2", [], "text-classification", "accuracy"),
+        ("emoji", [], "image-text", "recall_at_1"),
+        ("emoji_groups", [], "image-classification", "accuracy"),
+        ("image_text", ["path=captions.csv"], "image-text", "recall_at_1"),
+        ("imagefolder", ["path=pictures"], "image-classification", "accuracy"),
+    ],
 )
-def test_each_yaml_builds_its_dataset(name: str, overrides: list[str]) -> None:
+def test_each_yaml_builds_its_dataset(name: str, overrides: list[str], task: str, metric: str) -> None:
     with initialize_config_dir(str(CONF / "dataset"), version_base="1.3"):
         dataset = build(compose(name, overrides), "dataset")
     assert isinstance(dataset, Dataset)
-    assert (dataset.name, dataset.task, dataset.metric) == (name, "text-classification", "accuracy")
+    assert (dataset.name, dataset.task, dataset.metric) == (name, task, metric)
 
 
 def test_every_yaml_is_tried_here() -> None:
-    assert {path.stem for path in (CONF / "dataset").glob("*.yaml")} >= {"reviews", "csv", "hf", "sst2"}
+    assert {path.stem for path in (CONF / "dataset").glob("*.yaml")} >= {
+        *("reviews", "csv", "hf", "sst2", "emoji", "emoji_groups", "image_text", "imagefolder")
+    }

@@ -101,7 +101,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tokens, "write_arrow", full)
-    with pytest.raises(ModelPressError, match=r"cannot write the token cache in .*: No space left on device"):
+    with pytest.raises(ModelPressError, match=r"cannot write the cache in .*: No space left on device"):
         make(reviews_csv, tokenizer_folder, tmp_path / "root").ensure()
     assert list((tmp_path / "root").iterdir()) == []
 

@@ -11,9 +11,12 @@ import torch
 from modelpress.errors import ModelPressError
 from modelpress.models.base import Output
 from modelpress.objectives import functional
-from modelpress.objectives.distill import INTERMEDIATE, PARTS, Distillation
+from modelpress.objectives.distill import Distillation
+from modelpress.objectives.parts import INTERMEDIATE, ONLY_DUAL
+from modelpress.objectives.parts import PARTS as EVERY
 
 LABELS = ["fresh", "rotten", "mixed"]
+PARTS = tuple(part for part in EVERY if part not in ONLY_DUAL)
 ALL = dict.fromkeys(PARTS, 1.0)
 LOSSES = {
     "hard": "hard_targets",
@@ -26,7 +29,8 @@ LOSSES = {
 
 
 def network(layers: int = 2, width: int = 6, heads: int = 2, labels: list[str] | None = None) -> Any:
-    return SimpleNamespace(num_layers=layers, width=width, num_heads=heads, labels=labels or LABELS)
+    sizes = {"num_layers": layers, "width": width, "num_heads": heads}
+    return SimpleNamespace(**sizes, labels=labels or LABELS, embedding_width=None)
 
 
 def output(model: Any, seed: int = 0, size: int = 3, length: int = 4) -> Output:
@@ -119,13 +123,13 @@ def test_teacher_layers_are_those_that_are_read(parts: tuple[str, ...], layers: 
 
 def test_two_phases_split_what_learns_and_what_is_asked_for() -> None:
     objective = bound(phase_split=0.5)
-    assert set(objective.weights(0.49)) == set(INTERMEDIATE)
+    assert set(objective.weights(0.49)) == set(INTERMEDIATE) & set(PARTS)
     assert set(objective.weights(0.5)) == {"hard", "soft"}
     assert objective.needs(0.49) == {"hidden_states", "attentions"}
     assert objective.needs(0.5) == frozenset()
     second = objective(Output(logits=output(STUDENT).logits), BATCH, Output(logits=output(TEACHER).logits), 1.0)
     assert set(second) == {"hard", "soft"}
-    assert set(objective(output(STUDENT), BATCH, output(TEACHER), 0.0)) == set(INTERMEDIATE)
+    assert set(objective(output(STUDENT), BATCH, output(TEACHER), 0.0)) == set(INTERMEDIATE) & set(PARTS)
 
 
 def test_projections_are_parameters_and_only_where_widths_differ() -> None:
@@ -214,14 +218,20 @@ def test_bind_refuses_what_cannot_be_compared() -> None:
     with pytest.raises(ModelPressError, match="embeddings, which have no attention scores"):
         bound(layer_map=[0, 5])
     with pytest.raises(ModelPressError, match="does not say its width"):
-        bound(student=SimpleNamespace(num_layers=2, num_heads=2, labels=LABELS))
+        bound(student=SimpleNamespace(num_layers=2, num_heads=2, labels=LABELS, embedding_width=None))
 
 
 def test_parts_that_are_off_forgive_what_they_would_refuse() -> None:
     other = network(1, 8, 3, labels=["negative", "positive"])
     assert bound(teacher=other, weights={"hard": 1, "embedding": 1}).teacher_layers() == (0,)
-    plain = SimpleNamespace(labels=LABELS)
+    plain = SimpleNamespace(labels=LABELS, embedding_width=None)
     assert bound(student=plain, teacher=plain, weights={"soft": 1}).teacher_layers() == ()
+
+
+@pytest.mark.parametrize("part", ONLY_DUAL)
+def test_parts_of_dual_encoders_are_refused(part: str) -> None:
+    with pytest.raises(ModelPressError, match=rf"classifier, and objective.weights.{part} is for dual encoders.*hard"):
+        bound(weights={"hard": 1, part: 0.5})
 
 
 def test_missing_outputs_are_named() -> None:

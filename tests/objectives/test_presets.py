@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 
 from modelpress.config import build
 from modelpress.objectives.base import Objective
-from modelpress.objectives.distill import PARTS, Distillation
+from modelpress.objectives.distill import Distillation
+from modelpress.objectives.parts import PARTS
 from modelpress.objectives.task import Task
 from modelpress.optimizer import OptimizerConfig
 from modelpress.transforms.base import Identity
@@ -37,7 +38,7 @@ def test_a_preset_is_four_keys_that_build(name: str) -> None:
     assert list(node.trainer) == ["max_epochs"]
 
 
-@pytest.mark.parametrize("name", PRESETS[1:])
+@pytest.mark.parametrize("name", [*PRESETS[1:], "qat", "qat_distill", "prune", "prune_structured"])
 def test_every_part_is_listed_so_that_the_command_line_can_set_it(name: str) -> None:
     assert list(OmegaConf.load(CONF / f"{name}.yaml").objective.weights) == list(PARTS)
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from lightning import LightningDataModule
 
 SPLITS = ("train", "calibration", "validation", "test")
+NUMBERS = ("labels", "index", "item")  # of a batch's items; the rest of a batch are inputs
+TEACHER = "teacher/"  # how a batch names the inputs of a teacher that wants them otherwise than its student
 
 
 class Dataset(ABC):
@@ -32,10 +34,21 @@ class Dataset(ABC):
     def describe(self) -> dict[str, Any]:
         """For the report: name, fingerprint, labels, size of each split, source and licence."""
 
+    @property
+    def positions(self) -> int:
+        """About how many tokens or patches of an item a network sees: for estimates of time only."""
+        return 50
+
     @abstractmethod
     def samples(self, limit: int) -> list[Any]:
         """The first test items as a user would hand them to ``predict.py``: texts, pairs of texts, images."""
 
     @abstractmethod
-    def datamodule(self, preprocessor: Path, *, seed: int, cache: Path) -> LightningDataModule:
-        """The data module, tokenized with the tokenizer in ``preprocessor``, cached on disk under ``cache``."""
+    def datamodule(
+        self, preprocessor: Path, *, seed: int, cache: Path, teacher: Path | None = None
+    ) -> LightningDataModule:
+        """The data module for a network with this ``preprocessor`` (tokenizer, image size …), cached under ``cache``.
+
+        ``teacher``: the preprocessor of the network that it learns from. Where that one wants other inputs, training
+        batches carry them too, as ``teacher/<name>``, made from the same augmented view.
+        """

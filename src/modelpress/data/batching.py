@@ -44,6 +44,43 @@ def _cuts(items: int, batch: int, world_size: int) -> NDArray[np.int64]:
     return cuts
 
 
+def distinct_batches(
+    candidates: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int, rank: int = 0, world_size: int = 1
+) -> Batches:
+    """Row numbers of every training batch of one epoch, no candidate twice in a batch (over all ranks together).
+
+    Every row comes once. Rows are dealt to the batches like cards, candidate after candidate in random order, so that
+    sizes differ by one at most; each round of dealing goes through the batches in an order of its own. Where a
+    candidate has more rows than there would be batches, there are as many batches as it has rows.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    count = max(-(-len(candidates) // (batch_size * world_size)), int(np.bincount(candidates).max()))
+    if len(candidates) < world_size * count:
+        raise ModelPressError(
+            f"{len(candidates)} training items in {count} batches are too few for {world_size} processes; use fewer "
+            "devices"
+        )
+    order = generator.permutation(len(candidates))
+    order = order[np.argsort(generator.permutation(candidates.max() + 1)[candidates[order]], kind="stable")]
+    turns = _dealt(candidates[order], count, generator)
+    hands = np.split(order[np.argsort(turns, kind="stable")], np.cumsum(np.bincount(turns))[:-1])
+    return [generator.permutation(hand)[rank::world_size] for hand in hands]
+
+
+def _dealt(candidates: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """The batch of every row; equal candidates stand together and number ``count`` at most, and end up apart."""
+    rounds: list[NDArray[np.int64]] = []
+    for start in range(0, len(candidates), count):
+        turns = generator.permutation(count)
+        if start:
+            used = rounds[-1][candidates[start - count : start] == candidates[start]]
+            free = turns[~np.isin(turns, used)]
+            first = free[: (candidates[start : start + count] == candidates[start]).sum()]
+            turns = np.concatenate([first, turns[~np.isin(turns, first)]])
+        rounds.append(turns)
+    return np.concatenate(rounds)[: len(candidates)]
+
+
 def length_sorted_batches(
     lengths: NDArray[np.int64], batch_size: int, *, rank: int = 0, world_size: int = 1
 ) -> Batches:

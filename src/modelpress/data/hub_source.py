@@ -15,7 +15,7 @@ from modelpress.errors import ModelPressError
 if TYPE_CHECKING:
     import datasets
 
-BUILDERS = ("csv", "json", "parquet", "arrow", "text")
+BUILDERS = ("csv", "json", "parquet", "arrow", "text", "imagefolder", "webdataset")
 PROBE_S = 3.0  # a hub that does not accept a connection in this time is treated as unreachable
 
 

@@ -63,7 +63,12 @@ class BatchLoader:
     batch_sampler = None  # Lightning asks for it where it finds a ``sampler``
 
     def __init__(
-        self, items: Items, plan: Callable[[int], Batches], *, num_workers: int = 0, pin_memory: bool = False
+        self,
+        items: Dataset[dict[str, Tensor]],
+        plan: Callable[[int], Batches],
+        *,
+        num_workers: int = 0,
+        pin_memory: bool = False,
     ) -> None:
         self.items, self.plan = items, plan
         self.num_workers, self.pin_memory = num_workers, pin_memory

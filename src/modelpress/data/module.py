@@ -66,6 +66,11 @@ class TextData(LightningDataModule):
         return {split: self.dataset.label_counts(split) for split in SPLITS}
 
     @property
+    def items(self) -> int:
+        """Training items: one more than the largest ``index`` of a batch."""
+        return len(self.tokens("train"))
+
+    @property
     def tokens_per_item(self) -> float:
         """Mean tokens of a training item, special tokens included."""
         return float(self.tokens("train").lengths.mean())

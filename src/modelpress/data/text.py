@@ -116,8 +116,15 @@ class TextDataset(Dataset):
         columns = zip(test["text"], test["text_pair"], test["text_pair"].isna(), strict=True)
         return [text if single else (text, pair) for text, pair, single in columns]
 
-    def datamodule(self, preprocessor: Path, *, seed: int, cache: Path) -> TextData:
-        """The Lightning data module; ``seed`` orders the training batches and nothing else."""
+    @property
+    def positions(self) -> int:
+        """See :attr:`Dataset.positions`."""
+        return min(32, self.max_length)
+
+    def datamodule(self, preprocessor: Path, *, seed: int, cache: Path, teacher: Path | None = None) -> TextData:
+        """The Lightning data module; ``seed`` orders the training batches and nothing else. A ``teacher`` of texts has
+        the same vocabulary (modelpress.check_objects).
+        """
         from modelpress.data.module import TextData
 
         return TextData(self, Path(preprocessor), seed=seed, cache=Path(cache))

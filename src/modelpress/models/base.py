@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -52,8 +52,19 @@ class Model(nn.Module):
     numerics: Numerics | None = None  # how its numbers are stored and computed once exported; None: float32
     masks: Masks | None = None  # which weights are pruned, in this stage and all later ones; None: dense
 
+    @property
+    def embedding_width(self) -> int | None:
+        """E of a dual encoder; ``None``: a classifier."""
+        return None
+
     def forward(self, batch: Batch) -> Output:
         raise NotImplementedError
+
+    def answer(self, prompts: Iterable[Batch]) -> None:
+        """Keep the texts that a dual encoder chooses from in evaluation; ``labels`` (B,) say whose each text is.
+
+        A classifier has its classes and needs none.
+        """
 
     def capture(self, needs: frozenset[str]) -> None:
         """Ask for ``hidden_states`` and/or ``attentions`` in every following forward (empty set: none, fastest)."""

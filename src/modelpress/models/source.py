@@ -52,6 +52,29 @@ def locate(source: str, revision: str = "main") -> Path:
     return folder
 
 
+def tokenizer_folder(source: str, revision: str = "main") -> Path:
+    """The folder of a tokenizer; of a hub repository only its tokenizer's files are downloaded."""
+    if not is_hub_id(source):
+        folder = _package_folder(source) if source.startswith(PACKAGE) else Path(source).expanduser()
+        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+            raise ModelPressError(f"{source} has no tokenizer ({TOKENIZER_FILES[0]}, …): set model.tokenizer=<source>.")
+        return folder
+    from huggingface_hub import snapshot_download
+
+    cached = _cached(source, TOKENIZER_FILES[0], revision)
+    if cached is not None:
+        return cached.parent
+    with _reachable(source):
+        _info(source, revision)
+        return Path(snapshot_download(source, revision=revision, allow_patterns=list(TOKENIZER_FILES)))
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """sha256 over the names and bytes of a tokenizer's files."""
+    lines = [f"{name} {file_sha256(folder / name)}" for name in TOKENIZER_FILES if (folder / name).is_file()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def is_hub_id(source: str) -> bool:
     """Whether a source names a hub repository: an existing folder of that name wins."""
     return not source.startswith(PACKAGE) and not Path(source).exists() and bool(_HUB_ID.fullmatch(source))
@@ -116,14 +139,29 @@ def verify(folder: Path, *, weights_sha256: str | None, weights_bytes: int | Non
         raise ModelPressError(f"{file} has sha256 {given}; expected {weights_sha256}. {fix}")
 
 
-def _package_folder(source: str) -> Path:
+def weights_file(source: str, *, sha256: str | None, size: int | None) -> Path:
+    """A file of weights, local or ``package:…``, checked against its size and digest."""
+    file = _inside_package(source) if source.startswith(PACKAGE) else Path(source).expanduser()
+    given: object = file.stat().st_size if file.is_file() else "missing"
+    if not file.is_file() or (size is not None and given != size):
+        raise ModelPressError(f"{file} is not the file that was meant: {given}; expected {size or 'a file'} bytes.")
+    if sha256 is not None and file_sha256(file) != sha256:
+        raise ModelPressError(f"{file} has sha256 {file_sha256(file)}; expected {sha256}. Run `make setup`.")
+    return file
+
+
+def _inside_package(source: str) -> Path:
     module, _, inside = source.removeprefix(PACKAGE).partition("/")
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise ModelPressError(
             f"path={source}: the package {module!r} is not installed. Run `make setup`, which installs it by hash."
         )
-    folder = Path(spec.submodule_search_locations[0], inside)
+    return Path(spec.submodule_search_locations[0], inside)
+
+
+def _package_folder(source: str) -> Path:
+    folder, inside = _inside_package(source), source.partition("/")[2]
     if not (folder / "config.json").is_file():
         raise ModelPressError(
             f"path={source}: the installed package has no {inside}/config.json. Run `make setup` to install it again."

@@ -30,6 +30,9 @@ class Objective(nn.Module):
         """Which of the teacher's hidden states are read (0: embeddings), ascending. Known after :meth:`bind`."""
         return ()
 
+    def check(self, dual: bool) -> None:
+        """Before anything trains: raise for what a student of this kind (``dual``: two towers) cannot learn."""
+
     def bind(self, student: Model, teacher: Model | None) -> None:
         """Called once before training: check compatibility, build projections and layer maps."""
 

@@ -12,12 +12,11 @@ from modelpress.errors import ModelPressError, one_of
 from modelpress.models.base import Batch, Model, Output
 from modelpress.objectives import functional
 from modelpress.objectives.base import Objective, Teacher
+from modelpress.objectives.dual import DualDistillation
 from modelpress.objectives.layer_map import Spec, check_spec, layer_map
 from modelpress.objectives.options import number
+from modelpress.objectives.parts import INTERMEDIATE, PREDICTION, check_kind, check_phases, checked_weights, matched
 
-PREDICTION = ("hard", "soft")
-INTERMEDIATE = ("hidden", "attention", "embedding", "cosine")
-PARTS = PREDICTION + INTERMEDIATE
 EMBEDDING = 0
 T = TypeVar("T")
 
@@ -36,14 +35,25 @@ class Distillation(Objective):
     cosine      1 - cosine of the hidden states of the last mapped layer           arXiv:1910.01108
     ==========  =================================================================  =================
 
+    Of a dual encoder (CLIP) the parts mean:
+
+    ===========  ================================================================  =================
+    hard         symmetric InfoNCE over the batch                                  arXiv:2103.00020
+    soft         KL of softened in-batch similarities, both directions, times T^2  arXiv:2307.12732
+    hidden       squared distance of embeddings, mean over both towers             arXiv:2307.12732
+    cosine       1 - cosine of embeddings, mean over both towers
+    interactive  InfoNCE of the student's towers against the teacher's others      arXiv:2307.12732
+    affinity     cross-entropy of in-batch similarities, both directions           arXiv:2309.12314
+    ===========  ================================================================  =================
+
     Where widths differ the student's states pass through a learned linear projection with bias, one per mapped
     layer (``projections["<student layer>"]``, 0 for the embeddings; ``cosine`` shares the last one). Where widths
     are equal they are compared as they are. The projections of a student that was pruned just now start as the least
-    squares prediction of what it lost (``student.widening``), others at random.
+    squares prediction of what it lost (``student.widening``), others at random. So it is with a dual encoder's
+    embeddings (modelpress.objectives.dual), which have no layer map.
 
     ``layer_map``: ``uniform``, or one teacher layer or null per student layer (modelpress.objectives.layer_map).
-    ``phase_split``: share of training in which only the intermediate parts learn; after it only the prediction
-    parts do (TinyBERT's two phases). 0: all parts together throughout.
+    ``phase_split``: share of training in which only the intermediate parts learn, then only the others; 0: all do.
     ``teacher``: ``external`` (the run's teacher) or ``parent`` (the model as it entered the stage).
     """
 
@@ -58,7 +68,7 @@ class Distillation(Objective):
     ) -> None:
         super().__init__()
         self.teacher = cast(Teacher, one_of("objective.teacher", teacher, ("external", "parent")))
-        self.part_weights = _checked_weights(weights)
+        self.part_weights = checked_weights(weights)
         self.temperature = number("temperature", temperature, above=0)
         self.label_smoothing = number("label_smoothing", label_smoothing, at_least=0, below=1)
         self.phase_split = number("phase_split", phase_split, at_least=0, below=1)
@@ -66,7 +76,8 @@ class Distillation(Objective):
         self.layers: dict[int, int] = {}
         self.classes: list[int] | None = None
         self.projections = nn.ModuleDict()
-        _check_phases(self.phase_split, self.part_weights)
+        self.dual: DualDistillation | None = None  # of a dual encoder
+        check_phases(self.phase_split, self.part_weights)
 
     def weights(self, progress: float) -> Mapping[str, float]:
         """The parts that learn at ``progress``, in the order of the table above."""
@@ -77,6 +88,8 @@ class Distillation(Objective):
 
     def needs(self, progress: float) -> frozenset[str]:
         """``hidden_states`` and ``attentions`` only while a part that reads them is active."""
+        if self.dual is not None:
+            return frozenset()
         parts = self.weights(progress).keys()
         wanted = {"hidden_states"} if parts & {"hidden", "embedding", "cosine"} else set()
         return frozenset(wanted | ({"attentions"} if "attention" in parts else set()))
@@ -85,6 +98,10 @@ class Distillation(Objective):
         """The teacher's hidden states that are read (0: embeddings), ascending. Known after :meth:`bind`."""
         return tuple(sorted({teacher for _, teacher in self._hidden_pairs()}))
 
+    def check(self, dual: bool) -> None:
+        """Raise for parts of the other kind of network."""
+        check_kind(self.part_weights, dual)
+
     def bind(self, student: Model, teacher: Model | None) -> None:
         """Match labels by name, map layers, build projections. Call before the optimizer is made."""
         if teacher is None:
@@ -92,8 +109,13 @@ class Distillation(Objective):
                 "Distillation needs a teacher, none was given; "
                 "choose one, e.g. model@teacher=minilm, or train without: technique=finetune."
             )
+        self.check(dual=student.embedding_width is not None)
+        if student.embedding_width is not None:
+            options = self.part_weights, self.temperature, self.label_smoothing
+            self.dual = DualDistillation.bound(self.dual, student, teacher, *options)
+            return
         if "soft" in self.part_weights:
-            self.classes = _classes(student.labels, teacher.labels)
+            self.classes = matched(student.labels, teacher.labels)
         if self.part_weights.keys() & {"hidden", "attention", "cosine"}:
             self.layers = layer_map(self.map_spec, _size(student, "num_layers"), _size(teacher, "num_layers"))
         if "attention" in self.part_weights:
@@ -106,7 +128,7 @@ class Distillation(Objective):
 
     def terms(self, part: str, batch: Batch) -> Tensor:
         """Items, real tokens (states), or pairs of real tokens (attention)."""
-        if part in PREDICTION:
+        if part in PREDICTION or self.dual is not None:
             return super().terms(part, batch)
         tokens = functional.real_tokens(batch, len(batch["labels"]), 1, batch["labels"].device).bool().sum(1)
         return (tokens.square() if part == "attention" else tokens).sum()
@@ -116,6 +138,8 @@ class Distillation(Objective):
     ) -> dict[str, Tensor]:
         """Unweighted scalar losses of the active parts; ``attention_mask`` (B, S) says which tokens are real."""
         teacher = teacher_output or Output()
+        if self.dual is not None:
+            return self.dual.losses(self.weights(progress), output, batch, teacher)
         losses = {
             "hard": self._hard,
             "soft": self._soft,
@@ -195,39 +219,6 @@ def _projection(student: Model, place: int, widths: tuple[int, int]) -> nn.Linea
             projection.weight.copy_(known[place][0])
             projection.bias.copy_(known[place][1])
     return projection
-
-
-def _checked_weights(given: Mapping[str, float]) -> dict[str, float]:
-    """The parts above 0, in the order of PARTS."""
-    if not isinstance(given, Mapping):
-        raise ModelPressError(f"weights is {given!r}; give a mapping, e.g. {{hard: 0.5, soft: 0.5}}.")
-    for part in given:
-        one_of("The name of a part in objective.weights", part, PARTS)
-    checked = {part: number(f"weights.{part}", given[part], at_least=0) for part in PARTS if part in given}
-    active = {part: weight for part, weight in checked.items() if weight > 0}
-    if not active:
-        raise ModelPressError(f"objective.weights are all 0; set at least one above 0 of: {', '.join(PARTS)}.")
-    return active
-
-
-def _check_phases(phase_split: float, weights: Mapping[str, float]) -> None:
-    for phase in (INTERMEDIATE, PREDICTION):
-        if phase_split and not weights.keys() & set(phase):
-            raise ModelPressError(
-                f"phase_split is {phase_split:g}, but one of its two phases has no part: "
-                f"set a weight above 0 for at least one of {', '.join(phase)}, or phase_split=0."
-            )
-
-
-def _classes(student: list[str], teacher: list[str]) -> list[int] | None:
-    """Columns of the teacher's logits in the student's order of classes; ``None``: already the same."""
-    if set(student) != set(teacher) or len(student) != len(teacher):
-        raise ModelPressError(
-            f"The student's labels are {student}, the teacher's {teacher}; soft targets need the same set. "
-            "Use a teacher trained for this dataset, map its names with teacher.label_map, "
-            "or set objective.weights.soft=0."
-        )
-    return None if student == teacher else [teacher.index(label) for label in student]
 
 
 def _size(model: Model, attribute: str) -> int:

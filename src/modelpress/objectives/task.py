@@ -8,13 +8,14 @@ from torch import Tensor
 
 from modelpress.errors import ModelPressError
 from modelpress.models.base import Batch, Output
-from modelpress.objectives import functional
+from modelpress.objectives import contrastive, functional
 from modelpress.objectives.base import Objective, Teacher
+from modelpress.objectives.dual import pairwise
 from modelpress.objectives.options import number
 
 
 class Task(Objective):
-    """Cross-entropy with the labels, as one part named ``hard``; ``label_smoothing`` from 0 to below 1."""
+    """The loss of the task itself, as one part named ``hard``; ``label_smoothing`` from 0 to below 1."""
 
     teacher: Teacher = "none"
 
@@ -29,7 +30,18 @@ class Task(Objective):
     def forward(
         self, output: Output, batch: Batch, teacher_output: Output | None, progress: float
     ) -> dict[str, Tensor]:
-        """``{"hard": cross-entropy}``; ``batch["labels"]`` (B,) holds class indices."""
-        if output.logits is None:
-            raise ModelPressError("The model returns no logits; objective task needs a classifier.")
-        return {"hard": functional.hard_targets(output.logits, batch["labels"], self.label_smoothing)}
+        """``{"hard": loss}``, see :func:`task_loss`."""
+        return {"hard": task_loss(output, batch["labels"], self.label_smoothing)}
+
+
+def task_loss(output: Output, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean loss of a batch against ``labels`` (B,), the true answers.
+
+    A classifier: cross-entropy with the class indices. A dual encoder: symmetric InfoNCE over the batch, where pairs of
+    equal label are answers to each other (:func:`modelpress.objectives.contrastive.info_nce`).
+    """
+    if output.embeddings is not None:
+        return contrastive.info_nce(pairwise(output), labels, label_smoothing)
+    if output.logits is None:
+        raise ModelPressError("The model returns no logits; objective task needs a classifier or a dual encoder.")
+    return functional.hard_targets(output.logits, labels, label_smoothing)

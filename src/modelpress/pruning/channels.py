@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from modelpress.errors import ModelPressError, one_of
 from modelpress.models.base import Batch, Model, parameter_count
 from modelpress.models.probe import evaluating
+from modelpress.objectives.task import task_loss
 from modelpress.pruning.removal import traced, untraceable
 
 MEASURES = ("magnitude", "taylor", "random")
@@ -140,7 +141,7 @@ def _remove(model: Model, groups: Sequence[Group], part: float, round_to: int) -
 
 
 def _values(model: Model, measure: str, batches: Sequence[Batch]) -> Values:
-    """Of every parameter by its name: squares of weights, or |w dL/dw| with L the cross-entropy."""
+    """Of every parameter by its name: squares of weights, or |w dL/dw| with L the task's loss."""
     named = dict(model.named_parameters())
     if measure != "taylor":
         return {name: p.detach().square().cpu() * (not name.endswith("bias")) for name, p in named.items()}
@@ -150,9 +151,7 @@ def _values(model: Model, measure: str, batches: Sequence[Batch]) -> Values:
     model.requires_grad_(True)
     with torch.enable_grad(), evaluating(model):
         for batch in batches:
-            logits = model(batch).logits
-            assert logits is not None
-            loss = nn.functional.cross_entropy(logits, batch["labels"], reduction="sum") / items
+            loss = task_loss(model(batch), batch["labels"]) * len(batch["labels"]) / items
             for name, gradient in zip(named, torch.autograd.grad(loss, list(named.values())), strict=True):
                 total[name] += gradient
     for name, p in named.items():

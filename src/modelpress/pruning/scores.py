@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from modelpress.objectives.task import task_loss
 
 if TYPE_CHECKING:
     from modelpress.models.base import Batch, Model
@@ -51,7 +53,7 @@ def movement(weight: Tensor, gradient: Tensor) -> Tensor:
 
 
 def taylor_scores(model: Model, names: Sequence[str], batches: Sequence[Batch]) -> dict[str, Tensor]:
-    """Mean of :func:`taylor` over ``batches``, which hold ``labels`` (B,), for the task's cross-entropy.
+    """Mean of :func:`taylor` over ``batches``, which hold ``labels`` (B,), for the task's loss.
 
     Runs in evaluation mode: what dropout leaves out says nothing about a weight.
     """
@@ -61,15 +63,10 @@ def taylor_scores(model: Model, names: Sequence[str], batches: Sequence[Batch]) 
     model.eval().capture(frozenset())
     with torch.enable_grad():
         for batch in batches:
-            loss = _loss(model, {name: tensor.to(weights[0].device) for name, tensor in batch.items()})
+            given = {name: tensor.to(weights[0].device) for name, tensor in batch.items()}
+            loss = task_loss(model(given), given["labels"])
             gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
             for total, weight, gradient in zip(sums, weights, gradients, strict=True):
                 total += taylor(weight, gradient)
     model.train(was)
     return {name: total / max(1, len(batches)) for name, total in zip(names, sums, strict=True)}
-
-
-def _loss(model: Model, batch: Batch) -> Tensor:
-    logits = model(batch).logits
-    assert isinstance(logits, Tensor)
-    return nn.functional.cross_entropy(logits.float(), batch["labels"])

@@ -54,10 +54,16 @@ class Answers:
 
 @torch.no_grad()
 def answers(model: Model, batches: Iterable[Batch]) -> Answers:
-    """The model's logits on labelled batches, as it stands."""
+    """The model's logits on labelled batches, as it stands. Batches of texts alone are what a dual encoder chooses
+    from; it encodes them anew every time.
+    """
     model.eval()
     model.capture(frozenset())
-    found = [(model(batch).logits, batch["labels"]) for batch in batches]
+    shown = list(batches)
+    prompts = [batch for batch in shown if model.embedding_width is not None and "pixel_values" not in batch]
+    if prompts:
+        model.answer(prompts)
+    found = [(model(batch).logits, batch["labels"]) for batch in shown[len(prompts) :]]
     return Answers(torch.cat([z.float() for z, _ in found if z is not None]), torch.cat([y for _, y in found]))
 
 

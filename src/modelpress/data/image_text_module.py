@@ -1,0 +1,87 @@
+"""The Lightning data module of dual encoders: images with texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modelpress.data.batching import Batches, distinct_batches, equal_length_batches
+from modelpress.data.image_batches import Texts, pixel_values, tokenized
+from modelpress.data.image_module import Arrays, ImageData, Workloads
+from modelpress.data.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    from modelpress.data.image_dataset import ImageDataset, Rows
+
+
+class ImageTextData(ImageData):
+    """Batches of :class:`ImageData` plus ``input_ids`` and, if the text tower reads one, ``attention_mask``: (B, S).
+
+    Training and calibration see pairs, evaluation sees images alone: their answers are looked for among the texts of
+    :meth:`prompts`. No training batch holds a candidate twice where candidates are captions or concepts.
+
+    Args:
+        preprocessor: folder with ``preprocess.json`` and ``tokenizer.json``.
+        dataset, seed, cache: see :class:`ImageData`.
+    """
+
+    tower = "image"
+
+    def __init__(self, dataset: ImageDataset, preprocessor: Path, *, seed: int, cache: Path) -> None:
+        super().__init__(dataset, preprocessor, seed=seed, cache=cache)
+        self.tokenizer = TextTokenizer(preprocessor)
+
+    @cached_property
+    def texts(self) -> Texts:
+        """Every text of the dataset, tokenized once per process."""
+        return tokenized(self.dataset.listing().texts, self.tokenizer, self.wanted, strict=self.dataset.strict)
+
+    @property
+    def tokens_per_item(self) -> float:
+        """Mean tokens of the text of a training item, special tokens included."""
+        return float(self.texts.lengths(self.rows("train", pairs=True).text).mean())
+
+    def prompts(self, split: str) -> list[dict[str, Tensor]]:
+        """Texts of the candidates of ``split`` in batches, ``labels`` (B,) saying whose they are."""
+        numbers, labels = self.dataset.prompts(split)
+        size = self.dataset.eval_batch_size
+        parts = [slice(start, start + size) for start in range(0, len(numbers), size)]
+        batches = [self.texts.arrays(numbers[part]) | {"labels": labels[part]} for part in parts]
+        return [{name: torch.from_numpy(array) for name, array in batch.items()} for batch in batches]
+
+    def _texts(self) -> Texts | None:
+        return self.texts
+
+    def _epoch(self, rows: Rows, epoch: int) -> Batches:
+        if not self.dataset.unique_candidates:
+            return super()._epoch(rows, epoch)
+        rank, world_size = self.share
+        size = self.dataset.batch_size
+        return distinct_batches(rows.labels, size, seed=self.seed, epoch=epoch, rank=rank, world_size=world_size)
+
+    def _alike(self, rows: NDArray[np.int64]) -> Batches:
+        lengths = self.texts.lengths(self.rows("calibration", pairs=True).text)
+        return equal_length_batches(lengths, rows, self.dataset.eval_batch_size)
+
+    def workloads(self, shapes: Sequence[str], limit: int, split: str = "test", seed: int = 0) -> Workloads:
+        """Inputs to time each tower with, and the pair: n images with a text of theirs each."""
+        rows = self._some(self.rows(split), limit, seed)
+        image: Arrays = {"pixel_values": pixel_values(self.pixels, rows.image, self.wanted)}
+        text = self._requests(rows.text)
+        return {self.tower: {self.shape: image}, "text": {"data": text}, "pair": {"data": image | text}}
+
+    def evaluation(self, split: str = "test") -> dict[str, Arrays]:
+        """``image``: every image of a split with its label; ``text``: every prompt with its candidate's number."""
+        numbers, labels = self.dataset.prompts(split)
+        return super().evaluation(split) | {"text": self._requests(numbers) | {"labels": labels}}
+
+    def _requests(self, numbers: NDArray[np.int64]) -> Arrays:
+        arrays: Arrays = dict(self.texts.arrays(numbers))
+        return arrays if self.wanted.pad else arrays | {"lengths": self.texts.lengths(numbers)}
