@@ -13,6 +13,7 @@ from modelpress.benchmark.session import Measurement
 from modelpress.engines.base import Plan
 from modelpress.provenance import curves, diagnostics, environment, lineage, seconds
 from modelpress.report.evidence import DECIDING
+from modelpress.report.quality import correct
 from modelpress.report.record import Report, Row
 from modelpress.report.verdict import Budget, Evidence, judge
 from modelpress.reproduction import reproduction
@@ -86,11 +87,22 @@ def collect(pressing: Pressing) -> list[Evidence]:
 def _measured(pressing: Pressing, item: Pressed) -> list[Evidence]:
     session, found = pressing.session, []
     for key, plan in item.plans.items():
-        logits = pressing.logits(item, key)
+        logits, further = pressing.logits(item, key), _further(pressing, item, key)
         for shape in pressing.shapes(plan.tower):
             measurement = session.of(key, shape)
             row = _row(pressing, item, plan, measurement)
+            row.metrics |= further
             found.append(Evidence(row, measurement.rounds or None, logits))
+    return found
+
+
+def _further(pressing: Pressing, item: Pressed, key: str) -> dict[str, float]:
+    """Share of right answers on every test beside the test split."""
+    found = {}
+    for split in pressing.further:
+        logits, labels = pressing.logits(item, key, split), pressing.labels_of(split)
+        if logits is not None and labels is not None:
+            found[f"{split.removeprefix('@')}_{pressing.job.dataset.metric}"] = float(correct(logits, labels).mean())
     return found
 
 

@@ -65,10 +65,20 @@ class Pressing:
     @property
     def labels(self) -> NDArray[Any] | None:
         """The right answer to every test item: of a dual encoder, to every image."""
+        return self.labels_of("")
+
+    def labels_of(self, split: str) -> NDArray[Any] | None:
+        """The same for a further test, ``@split``."""
         from modelpress.benchmark.requests import read
 
-        files = [requests_file(self.measurement.folder, tower) for tower in ("main", "image")]
+        files = [requests_file(self.measurement.folder, f"{tower}{split}") for tower in ("main", "image")]
         return read(next(file for file in files if file.is_file())).labels
+
+    @property
+    def further(self) -> list[str]:
+        """Tests beside the test split, as ``@split``."""
+        found = {key.partition("@")[2] for key in self.session.logits}
+        return [f"@{split}" for split in sorted(found - {""})]
 
     def shapes(self, tower: str) -> list[str]:
         """The shapes at which engines of a tower were measured."""
@@ -76,24 +86,25 @@ class Pressing:
         rows = [row for row in self.session.measurements if plans[row.subject].tower == tower]
         return list(dict.fromkeys(row.shape for row in rows)) or list(self.settings.shapes)
 
-    def logits(self, item: Pressed, key: str) -> NDArray[Any] | None:
-        """(N, C): what an engine answered to the test items; of a pair, from the embeddings of its two parts.
+    def logits(self, item: Pressed, key: str, split: str = "") -> NDArray[Any] | None:
+        """(N, C): what an engine answered to the test items (or those of ``@split``); of a pair, from the embeddings of
+        its two parts.
 
         A tower that stands alone is paired with the other tower in the first engine of its stage. ``None`` where
         something failed.
         """
         plan = item.plans[key]
         if plan.tower == "main":
-            return self.embeddings(key)
+            return self.embeddings(key + split)
         other = [p for p in item.plans.values() if not p.parts and p.tower != plan.tower][:1]
-        parts = {part.tower: self.embeddings(slug(item.stage, part)) for part in plan.parts or (plan, *other)}
+        parts = {part.tower: self.embeddings(slug(item.stage, part) + split) for part in plan.parts or (plan, *other)}
         images, texts = parts.get("image"), parts.get("text")
         if images is None or texts is None:
             return None
         from modelpress.benchmark.requests import read
         from modelpress.report.quality import combine
 
-        candidate = read(requests_file(self.measurement.folder, "text")).labels
+        candidate = read(requests_file(self.measurement.folder, f"text{split}")).labels
         assert candidate is not None
         return combine(images, texts, candidate)
 
@@ -163,8 +174,10 @@ class Pressing:
             for tower, shapes in data.workloads(self.settings.shapes, self.settings.requests).items()
             for shape, arrays in shapes.items()
         ]
-        evaluation = data.evaluation().items()
-        return workloads, {tower: write(requests_file(folder, tower), arrays) for tower, arrays in evaluation}
+        asked = dict(data.evaluation())
+        for split in getattr(data, "extras", []):
+            asked |= {f"{tower}@{split}": arrays for tower, arrays in data.evaluation(split).items()}
+        return workloads, {name: write(requests_file(folder, name), arrays) for name, arrays in asked.items()}
 
 
 def _reasons(pressed: list[Pressed]) -> str:

@@ -9,7 +9,8 @@ from PIL import Image
 from modelpress.data import emoji
 from modelpress.data.base import SPLITS
 from modelpress.data.emoji import Emoji, EmojiGroups, EmojiPairs
-from modelpress.data.images import decode, to_rgb
+from modelpress.data.images import decode
+from modelpress.deploying.files.pictures import to_rgb
 from modelpress.errors import ModelPressError
 from tests.data.pictures import wanted
 

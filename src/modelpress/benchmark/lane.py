@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,21 +68,26 @@ class Lane:
                 self._block(shape, number)
                 self.traces[shape].positions.append(position)
 
-    def batches(self, evaluation: Path | None) -> Path | None:
-        """Peak memory, throughput of every shape, then the evaluation; the saved logits, if any."""
-        output = self.place / "logits.npy"
+    def batches(self, evaluation: Mapping[str, Path]) -> dict[str, Path]:
+        """Peak memory, throughput of every shape, then the evaluation: the saved logits of every split.
+
+        ``evaluation``: ``""`` or ``@split`` -> requests file; answered under the subject's id with that at its end.
+        """
+        saved: dict[str, Path] = {}
         with self._guard() as running:
             if not running:
-                return None
+                return {}
             self.memory = self._ask("memory")
             for shape, trace in self.traces.items():
                 batch, seconds = self.settings.throughput_batch, self.settings.throughput_s
                 trace.throughput = self._ask("throughput", shape=shape, batch=batch, min_s=seconds)
-            if evaluation is None:
-                return None
-            batch = self.settings.evaluate_batch
-            self.evaluated = self._ask("evaluate", path=str(evaluation), batch=batch, output=str(output))
-        return output if self.fault is None else None
+            for split, path in evaluation.items():
+                output = self.place / f"logits{split}.npy"
+                batch = self.settings.evaluate_batch
+                answer = self._ask("evaluate", path=str(path), batch=batch, output=str(output))
+                self.evaluated = self.evaluated or answer
+                saved[f"{self.subject.id}{split}"] = output
+        return saved if self.fault is None else {}
 
     def close(self) -> None:
         """Kill the worker, whatever it is doing. Never raises for a worker that is already gone."""

@@ -43,7 +43,8 @@ def measure(
     go on. Waits for a quiet machine first (:mod:`modelpress.benchmark.lock`). ``evaluation``: tower -> requests file;
     the logits (of one tower of two: the embeddings) are saved per subject, float32, in the order of the file. The
     session is saved to ``folder`` and can be read with :func:`load_session`. Raises ModelPressError on doubled ids or
-    missing files; workers never outlive the call.
+    missing files; workers never outlive the call. ``tower@split`` asks a tower for a further split, and the answers
+    are saved as ``subject@split``.
     """
     _check(subjects, workloads, evaluation)
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,13 +93,17 @@ def _rounds(lanes: list[Lane], settings: Settings, steps: Steps) -> None:
 
 
 def _batches(lanes: list[Lane], evaluation: Mapping[str, Path], steps: Steps) -> dict[str, Path]:
-    logits = {}
+    logits: dict[str, Path] = {}
     for lane in lanes:
         with steps.step("batches", f"throughput and accuracy of {lane.subject.id}"):
-            saved = lane.batches(evaluation.get(lane.subject.plan.tower))
-        if saved is not None:
-            logits[lane.subject.id] = saved
+            logits |= lane.batches(_own(evaluation, lane.subject.plan.tower))
     return logits
+
+
+def _own(evaluation: Mapping[str, Path], tower: str) -> dict[str, Path]:
+    """The files of one tower, by their split; the first has no name."""
+    named = {name.partition("@"): path for name, path in evaluation.items()}
+    return {at + split: path for (whose, at, split), path in named.items() if whose == tower}
 
 
 def _expected_s(lanes: list[Lane], evaluation: Mapping[str, Path], settings: Settings) -> dict[str, tuple[int, float]]:

@@ -78,7 +78,10 @@ def _check(entry: Evidence, labels: NDArray[Any] | None) -> None:
 def _metrics(row: Row, logits: NDArray[Any], labels: NDArray[Any]) -> None:
     predicted = quality.predictions(logits)
     row.metric = quality.accuracy(predicted, labels)
-    row.metrics |= {"accuracy": row.metric, "macro_f1": quality.macro_f1(predicted, labels)}
+    if row.tower == "main":
+        row.metrics |= {"accuracy": row.metric, "macro_f1": quality.macro_f1(predicted, labels)}
+    else:
+        row.metrics |= quality.recalls(logits, labels)
     row.metric_n = len(labels)
 
 
