@@ -9,6 +9,7 @@ from typing import Any
 from modelpress.errors import ModelPressError
 from modelpress.job import TRAINING_LIBRARIES, Job, sources, targets, versions
 from modelpress.models.recipe import Recipe
+from modelpress.models.text import TextModel
 from modelpress.store import Entry, Request, digest, file_digest
 
 WEIGHTS = "model/model.safetensors"
@@ -31,6 +32,8 @@ CODE = tuple(
         *("objectives.layer_map", "data.batching", "data.loader", "data.module", "data.tokenizer", "data.tokens"),
         *("models.classifier", "models.init", "models.building", "models.layout", "models.cut", "models.probe"),
         *("models.attention", "models.architecture", "models.labels", "callbacks.best", "callbacks.patience"),
+        *("models.dual", "models.clip_network", "models.clip_building", "models.clip_tower", "models.separate"),
+        *("models.image_classifier", "models.fit"),
         *("pruning.masks", "pruning.shapes"),
     )
 )
@@ -48,7 +51,18 @@ TRANSFORM_CODE = {
     ),
     "modelpress.transforms.prune_structured": tuple(
         f"modelpress.pruning.{name}"
-        for name in ("channels", "importance", "latency", "options", "removal", "select", "structure", "table")
+        for name in (
+            "block_scores",
+            "blocks",
+            "channels",
+            "importance",
+            "latency",
+            "options",
+            "removal",
+            "select",
+            "structure",
+            "table",
+        )
     ),
     "modelpress.transforms.precision": (
         *("modelpress.quantization.half", "modelpress.quantization.overflow"),
@@ -191,7 +205,7 @@ def preprocessor_digest(folder: Path | None) -> str | None:
     """sha256 over the tokenizer's files."""
     if folder is None:
         return None
-    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "preprocess.json")
     return digest({name: file_digest(folder / name) for name in names if (folder / name).is_file()})
 
 
@@ -222,7 +236,7 @@ def equal_of(stage: Stage) -> Stage | None:
     if spec is None or spec["transform"]["_target_"] != PRUNE_STRUCTURED:
         return None
     given = tuple(spec["transform"]["remove"])
-    if given == CHANNELS:
+    if given == CHANNELS or not isinstance(stage.recipe, TextModel):
         return None
     remove = BLOCKS if given != BLOCKS else ("heads", "neurons", "width")
     transform = {**spec["transform"], "_target_": EQUAL_LATENCY, "remove": list(remove)}

@@ -14,7 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modelpress.errors import ModelPressError, one_of
 from modelpress.models.base import Batch, Model, parameter_count
+from modelpress.models.dual import DualEncoder
 from modelpress.models.probe import evaluating
+from modelpress.pruning.block_scores import contrastive
 from modelpress.pruning.removal import traced, untraceable
 
 MEASURES = ("magnitude", "taylor", "random")
@@ -61,15 +63,17 @@ def shrink_channels(
 
 
 def flops(model: Model) -> float:
-    """Floating point operations for the model's example."""
+    """Floating point operations for the model's example; of a dual encoder those of the images."""
+    example = model.example()
+    given = {"pixel_values": example["pixel_values"]} if isinstance(model, DualEncoder) else example
     with FlopCounterMode(display=False) as counter, torch.no_grad(), evaluating(model):
-        model(model.example())
+        model(given)
     return float(counter.get_total_flops())
 
 
 def size(model: Model) -> float:
-    """Number of parameters."""
-    return float(parameter_count(model))
+    """Number of parameters; of a dual encoder those of the image tower."""
+    return float(parameter_count(_convolutions(model)))
 
 
 def find(model: Model, values: Values, seed: int | None) -> list[Group]:
@@ -89,14 +93,19 @@ def find(model: Model, values: Values, seed: int | None) -> list[Group]:
 
 
 def _graph(model: Model) -> Any:
-    example = model.example()
+    example, network = model.example(), _convolutions(model)
 
     def forward() -> Tensor:
-        logits = model(example).logits
-        assert logits is not None
-        return torch.mul(logits, 1)  # an operation after the last layer marks it as the output
+        found = model(example).logits if network is model else network(example["pixel_values"])
+        assert found is not None
+        return torch.mul(found, 1)  # an operation after the last layer marks it as the output
 
-    return traced(model, forward)
+    return traced(network, forward)
+
+
+def _convolutions(model: Model) -> nn.Module:
+    """Of a dual encoder the image tower."""
+    return model.image if isinstance(model, DualEncoder) else model
 
 
 def _is_free(group: Any) -> bool:
@@ -140,7 +149,7 @@ def _remove(model: Model, groups: Sequence[Group], part: float, round_to: int) -
 
 
 def _values(model: Model, measure: str, batches: Sequence[Batch]) -> Values:
-    """Of every parameter by its name: squares of weights, or |w dL/dw| with L the cross-entropy."""
+    """Of every parameter by its name: squares of weights, or |w dL/dw| with L the task's loss."""
     named = dict(model.named_parameters())
     if measure != "taylor":
         return {name: p.detach().square().cpu() * (not name.endswith("bias")) for name, p in named.items()}
@@ -150,11 +159,18 @@ def _values(model: Model, measure: str, batches: Sequence[Batch]) -> Values:
     model.requires_grad_(True)
     with torch.enable_grad(), evaluating(model):
         for batch in batches:
-            logits = model(batch).logits
-            assert logits is not None
-            loss = nn.functional.cross_entropy(logits, batch["labels"], reduction="sum") / items
+            loss = _loss(model, batch) * len(batch["labels"]) / items
             for name, gradient in zip(named, torch.autograd.grad(loss, list(named.values())), strict=True):
                 total[name] += gradient
     for name, p in named.items():
         p.requires_grad_(trains[name])
     return {name: (p.detach() * total[name]).abs().cpu() for name, p in named.items()}
+
+
+def _loss(model: Model, batch: Batch) -> Tensor:
+    """Mean over the items of a batch."""
+    if isinstance(model, DualEncoder):
+        return contrastive(model, batch)
+    logits = model(batch).logits
+    assert logits is not None
+    return nn.functional.cross_entropy(logits, batch["labels"])
