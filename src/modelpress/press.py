@@ -31,6 +31,7 @@ EXPORT_CODE = tuple(
         *("quantization.ops", "quantization.fake", "quantization.layers", "quantization.quantizers"),
         *("quantization.attach", "quantization.batch_norm", "quantization.files"),
         *("models.classifier", "models.tower", "models.attention", "models.layout"),
+        *("models.dual", "models.clip_network", "models.clip_tower", "models.separate", "models.image_classifier"),
     )
 )
 ENGINE_CODE = tuple(  # beside the engine's own module: how a quantized graph is spelled for it

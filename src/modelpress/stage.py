@@ -9,6 +9,7 @@ from typing import Any
 from modelpress.errors import ModelPressError
 from modelpress.job import TRAINING_LIBRARIES, Job, sources, targets, versions
 from modelpress.models.recipe import Recipe
+from modelpress.models.text import TextModel
 from modelpress.store import Entry, Request, digest, file_digest
 
 WEIGHTS = "model/model.safetensors"
@@ -24,6 +25,8 @@ CODE = tuple(
         *("objectives.parts", "data.batching", "data.loader", "data.module", "data.tokenizer", "data.tokens"),
         *("models.classifier", "models.init", "models.building", "models.layout", "models.cut", "models.probe"),
         *("models.attention", "models.architecture", "models.labels", "callbacks.best", "callbacks.patience"),
+        *("models.dual", "models.clip_network", "models.clip_building", "models.clip_tower", "models.separate"),
+        *("models.image_classifier", "models.fit"),
         *("pruning.masks", "pruning.shapes"),
     )
 )
@@ -41,7 +44,18 @@ TRANSFORM_CODE = {
     ),
     "modelpress.transforms.prune_structured": tuple(
         f"modelpress.pruning.{name}"
-        for name in ("channels", "importance", "latency", "options", "removal", "select", "structure", "table")
+        for name in (
+            "block_scores",
+            "blocks",
+            "channels",
+            "importance",
+            "latency",
+            "options",
+            "removal",
+            "select",
+            "structure",
+            "table",
+        )
     ),
     "modelpress.transforms.precision": (
         *("modelpress.quantization.half", "modelpress.quantization.overflow"),
@@ -215,7 +229,7 @@ def equal_of(stage: Stage) -> Stage | None:
     if spec is None or spec["transform"]["_target_"] != PRUNE_STRUCTURED:
         return None
     given = tuple(spec["transform"]["remove"])
-    if given == CHANNELS:
+    if given == CHANNELS or not isinstance(stage.recipe, TextModel):
         return None
     remove = BLOCKS if given != BLOCKS else ("heads", "neurons", "width")
     transform = {**spec["transform"], "_target_": EQUAL_LATENCY, "remove": list(remove)}

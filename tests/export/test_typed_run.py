@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from modelpress.export.onnx import graph_of
 from modelpress.export.typed import convert
@@ -56,3 +57,18 @@ def test_the_gate_stops_an_overflow_that_onnx_runtime_hides(tmp_path: Path) -> N
     assert 0 < parity(model, tmp_path / "right.onnx", batches) < 0.02
     with pytest.raises(ValueError, match="empty"):
         parity(model, tmp_path / "right.onnx", [])
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_convolutions_are_those_of_pytorch(groups: int) -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(4, 8, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=groups)
+    x = torch.randn(2, 4, 9, 8)
+    weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+    options = {"strides": [2, 1], "pads": [1, 2, 1, 2], "dilations": [1, 2], "group": groups}
+    node = onnx.helper.make_node("Conv", ["x", "w", "b"], ["y"], **options)
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
+    constants = [onnx.numpy_helper.from_array(array, name) for array, name in ((weight, "w"), (bias, "b"))]
+    made = onnx.helper.make_graph([node], "g", values[:1], values[1:], constants)
+    found = run(onnx.helper.make_model(made), {"x": x.numpy()})["y"]
+    torch.testing.assert_close(torch.from_numpy(found), layer(x).detach(), atol=1e-5, rtol=1e-5)

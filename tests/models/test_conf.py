@@ -8,10 +8,17 @@ from typing import Any
 import pytest
 
 from modelpress.config import build, compose, conf_dir
+from modelpress.models.clip import ClipModel
+from modelpress.models.image import ImageModel
 from modelpress.models.text import TextModel
 
 OPTIONS = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
 STUDENTS = {"tinybert": "minilm", "tinybert_aligned": "minilm", "tinybert6": "bert_base", "distilbert": "minilm"}
+DUAL = {"clip": None, "clip_small": None, "clip_tiny": "clip_small"} | {
+    f"clip_vit_{k}": None for k in ("b16", "b32", "l14")
+}
+TAUGHT = {**STUDENTS, **DUAL}
+NEEDED = {"hf": ["model.path=some/model"], "clip": ["model.architecture=RN50"]}
 
 
 def composed(*overrides: str) -> Any:
@@ -19,16 +26,32 @@ def composed(*overrides: str) -> Any:
 
 
 def test_every_option_of_the_issue_is_there() -> None:
-    assert ["bert_base", "distilbert", "hf", "minilm", "none", *sorted(set(STUDENTS) - {"distilbert"})] == OPTIONS
+    assert sorted(["bert_base", "hf", "minilm", "none", "timm", *STUDENTS, *DUAL]) == OPTIONS
 
 
 @pytest.mark.parametrize("option", [name for name in OPTIONS if name != "none"])
 def test_every_model_builds_a_recipe(option: str) -> None:
-    cfg = composed(f"model={option}", *(["model.path=some/model"] if option == "hf" else []))
+    cfg = composed(f"model={option}", *NEEDED.get(option, []))
     recipe = build(cfg.model)
-    assert isinstance(recipe, TextModel)
+    assert isinstance(recipe, ClipModel if option in DUAL else ImageModel if option == "timm" else TextModel)
     assert recipe.name == option
-    assert cfg.teacher.get("name") == STUDENTS.get(option)
+    assert cfg.teacher.get("name") == TAUGHT.get(option)
+
+
+def test_the_small_dual_encoder_has_one_million_parameters_for_images(tmp_path: Path) -> None:
+    cfg = composed("model=clip_tiny", f"store={tmp_path}")
+    assert cfg.dataset.name == "emoji"
+    student = build(cfg.model).resolve(build(cfg.teacher))
+    config = student.config()
+    assert (config["text_cfg"]["vocab_size"], config["text_cfg"]["eos_id"], config["text_cfg"]["pad_id"]) == (
+        30522,
+        102,
+        0,
+    )
+    texts = 30522 * 128 + 32 * 128 + 4 * 198_272 + 256 + 128 * 256
+    assert 0.9e6 < student.parameters() - texts < 1.2e6
+    assert student.settings()["mean"] == [0.5, 0.5, 0.5]
+    assert (student.preprocessor() / "preprocess.json").is_file()
 
 
 def test_the_command_line_chooses_another_teacher() -> None:

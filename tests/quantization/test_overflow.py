@@ -40,7 +40,7 @@ def test_without_the_pin_answers_are_lost_and_with_it_they_are_right() -> None:
 def test_settled() -> None:
     settled = Search(loud.model(), "fp16", loud.batches()).settle((), LIMITS)
     assert list(settled.pinned) == list(settled.overflowed) == ["network.loud"]
-    assert settled.head == "network.head"
+    assert settled.heads == ("network.head",)
     assert settled.largest[0] == "network.first"
     assert 1e3 < settled.largest[1] < 65504
     assert settled.parameters == {
@@ -57,7 +57,7 @@ def test_the_exported_graph_is_right_because_of_the_pin() -> None:
     exact = graph_of(model.towers()[0])
     inputs = {"x": torch.cat([batch["x"] for batch in batches]).numpy()}
     logits = model({"x": torch.from_numpy(inputs["x"])}).logits.detach().numpy()
-    pinned = convert(exact, "fp16", pinned=[*settled.pinned, settled.head])
+    pinned = convert(exact, "fp16", pinned=[*settled.pinned, *settled.heads])
     assert np.abs(run(pinned, inputs)["logits"] - logits).max() == pytest.approx(settled.difference, rel=0.5)
     session = onnxruntime.InferenceSession(pinned.SerializeToString(), providers=["CPUExecutionProvider"])
     assert np.abs(session.run(["logits"], inputs)[0] - logits).max() <= LIMITS.difference
@@ -139,7 +139,7 @@ class Bare(nn.Module):
 
 def test_an_overflow_outside_all_layers_is_told() -> None:
     model = loud.Wrapped(Bare())
-    model.forward = lambda batch: type("O", (), {"logits": torch.mm(batch["x"] * 1.0, torch.ones(loud.WIDTH, 2))})()  # type: ignore[method-assign]
+    model.forward = lambda batch: type("O", (), {"logits": torch.mm(batch["x"] * 1.0, torch.ones(loud.WIDTH, 2)), "embeddings": None})()  # type: ignore[method-assign]
     with pytest.raises(ModelPressError, match=r"overflows outside all layers of Wrapped"):
         Search(model, "fp16", loud.batches(scale=1e5)).overflows()
 

@@ -73,11 +73,13 @@ def probe_batches(
 ) -> list[dict[str, Tensor]]:
     """Batches of (batch, sequence) ``sizes`` grown from the tower's example; the last of several rows is padded.
 
-    Axes that are not dynamic stay as they are.
+    Axes that are not dynamic stay as they are; no sequence is longer than the tower takes.
     """
-    grown = []
+    from modelpress.export.onnx import longest_sequence
+
+    grown, longest = [], longest_sequence(tower.module)
     for rows, length in sizes:
-        sized = {"batch": rows, "sequence": length}
+        sized = {"batch": rows, "sequence": min(length, longest)}
         batch = {
             name: _tile(tensor[:1], {axis: sized[which] for axis, which in tower.dynamic_axes[name].items()})
             for name, tensor in tower.example.items()

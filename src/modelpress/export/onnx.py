@@ -122,6 +122,8 @@ def longest_sequence(module: nn.Module) -> int:
     """Rows of the position table that tokens can use; a large number where there is no such table."""
     from modelpress.models.architecture import read
 
+    if isinstance(known := getattr(module, "longest", None), int):
+        return known
     config = getattr(getattr(module, "network", None), "config", None)
     numbers = read(config.to_dict()) if config is not None else None
     longest = numbers.positions if numbers is not None else getattr(config, "max_position_embeddings", None)

@@ -49,10 +49,39 @@ class Gemm(OpRun):
         return (total.astype(a.dtype),)
 
 
+class Conv(OpRun):
+    """See :class:`MatMul`. (B, C, H, W) and (O, C / groups, h, w) -> (B, O, H', W')."""
+
+    def _run(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None = None,
+        auto_pad: str | None = None,
+        dilations: list[int] | None = None,
+        group: int | None = None,
+        kernel_shape: list[int] | None = None,
+        pads: list[int] | None = None,
+        strides: list[int] | None = None,
+    ) -> tuple[Array]:
+        (top, left, bottom, right), groups = pads or (0, 0, 0, 0), group or 1
+        (down, across), (tall, wide) = strides or (1, 1), dilations or (1, 1)
+        out, _, h, w = weight.shape
+        padded = np.pad(x.astype(np.float32), ((0, 0), (0, 0), (top, bottom), (left, right)))
+        seen = np.lib.stride_tricks.sliding_window_view(padded, ((h - 1) * tall + 1, (w - 1) * wide + 1), axis=(2, 3))
+        seen = seen[:, :, ::down, ::across, ::tall, ::wide]  # (B, C, H', W', h, w)
+        seen = seen.reshape(len(x), groups, -1, *seen.shape[2:])
+        kernels = weight.astype(np.float32).reshape(groups, out // groups, -1, h, w)
+        total = np.stack([np.tensordot(seen[:, g], kernels[g], ((1, 4, 5), (1, 2, 3))) for g in range(groups)], 1)
+        total = np.moveaxis(total, -1, 2).reshape(len(x), out, *total.shape[2:4])
+        total = total if bias is None else total + bias.astype(np.float32)[:, None, None]
+        return (total.astype(x.dtype),)
+
+
 def run(graph: onnx.ModelProto | Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Outputs by name. Seconds for a small network: for checks on a few requests, not for data sets."""
     proto = onnx.load(str(graph)) if isinstance(graph, Path) else graph
-    evaluator = ReferenceEvaluator(proto, new_ops=[MatMul, Gemm])
+    evaluator = ReferenceEvaluator(proto, new_ops=[MatMul, Gemm, Conv])
     with np.errstate(all="ignore"):  # an overflow shall arrive at the outputs
         values = evaluator.run(None, dict(inputs))
     return dict(zip(evaluator.output_names, values, strict=True))

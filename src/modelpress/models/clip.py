@@ -81,12 +81,16 @@ class ClipModel(Recipe):
         """
         if not isinstance(teacher, ClipModel) or self.init == "checkpoint":
             return self
-        theirs = preprocess.settings(teacher.config(), teacher._colours())
+        theirs = teacher.settings()
         given = {key: value for key, value in self.preprocess.items() if value is not None}
         made = replace(self, preprocess={"mean": theirs["mean"], "std": theirs["std"], **given})
         if self.tokenizer is None and self._raw()["text_cfg"].get("vocab_size", 0) is None:
             made.tokenizer = str(teacher.preprocessor())
         return made
+
+    def settings(self) -> dict[str, Any]:
+        """What ``preprocess.json`` holds."""
+        return preprocess.settings(self.config(), self._colours())
 
     def config(self) -> dict[str, Any]:
         """open_clip's config of this network, complete; sources of a text tower as local folders."""
@@ -145,7 +149,7 @@ class ClipModel(Recipe):
             "path": {file.name: source.file_sha256(file) for file in self._files()},
             "image_weights": source.file_sha256(self.image_weights_file()) if self.image_weights else None,
             "preprocess": source.file_sha256(self.preprocessor() / preprocess.FILE),
-            "tokenizer": source.tokenizer_fingerprint(self.preprocessor()),
+            "tokenizer": preprocess.tokenizer_fingerprint(self.preprocessor()),
         }
         return hashlib.sha256(json.dumps(options, sort_keys=True, default=list).encode()).hexdigest()
 
@@ -153,7 +157,7 @@ class ClipModel(Recipe):
         if not self.path:
             return []
         path = self.checkpoint()
-        return [path] if path.is_file() else sorted(path.glob("*.safetensors")) + [path / OWN_CONFIG]
+        return [path] if path.is_file() else [*sorted(path.glob("*.safetensors")), path / OWN_CONFIG]
 
     def preprocessor(self) -> Path:
         """Folder of the tokenizer and of ``preprocess.json``."""

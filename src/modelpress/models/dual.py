@@ -16,7 +16,8 @@ from modelpress.errors import ModelPressError
 from modelpress.models.attention import SCORES, training_kernel
 from modelpress.models.base import Batch, Model, Output, Tower
 from modelpress.models.clip_network import Parts, open_clip_network, split
-from modelpress.models.clip_tower import ImageTower, TextTower, huggingface
+from modelpress.models.clip_tower import ImageTower, TextTower, huggingface, resized
+from modelpress.models.fit import load_fitted
 from modelpress.models.preprocess import FILE as PREPROCESS
 from modelpress.models.preprocess import copy_preprocessor
 from modelpress.models.probe import evaluating
@@ -88,9 +89,7 @@ class DualEncoder(Model):
         return Output(logits=logits, embeddings=embeddings, scale=scale)
 
     def _image(self, pixels: Tensor) -> Tensor:
-        if pixels.shape[-2:] != self.size:
-            pixels = F.interpolate(pixels, self.size, mode="bicubic", antialias=True)
-        return F.normalize(self.image(pixels), dim=-1)
+        return F.normalize(self.image(resized(pixels, self.size)), dim=-1)
 
     def _text(self, ids: Tensor) -> Tensor:
         with training_kernel(ids) if self.training else nullcontext():
@@ -114,8 +113,7 @@ class DualEncoder(Model):
         missing = sorted(set(range(int(owners.max()) + 1)) - set(owners.tolist()))
         if missing:
             raise ModelPressError(f"Candidate {missing[0]} has no prompt ({len(missing)} such in all).")
-        sums = embeddings.new_zeros(int(owners.max()) + 1, embeddings.shape[1])
-        self.candidates = F.normalize(sums.index_add_(0, owners, embeddings), dim=-1)
+        self.candidates = means(embeddings, owners)
 
     def capture(self, needs: frozenset[str]) -> None:
         """See :meth:`Model.capture`: there is nothing to ask for, embeddings are always there."""
@@ -199,8 +197,14 @@ class DualEncoder(Model):
         with torch.random.fork_rng(devices=[]):
             parts = split(open_clip_network(config))
         model = cls(parts, record["labels"], folder, config=config, weights=record["weights"])
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        load_fitted(model, load_file(folder / WEIGHTS))
         return model
+
+
+def means(embeddings: Tensor, owners: Tensor) -> Tensor:
+    """(C, E) of length 1: the mean of the rows (N, E) that belong to each of the owners (N,), numbered from 0."""
+    sums = embeddings.new_zeros(int(owners.max()) + 1, embeddings.shape[1])
+    return F.normalize(sums.index_add_(0, owners, embeddings), dim=-1)
 
 
 def pad_token(text: nn.Module) -> int:

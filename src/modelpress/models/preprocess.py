@@ -80,7 +80,7 @@ def _origin(named: str | None) -> str:
         return clip_tokenizer.fingerprint()
     if source.is_hub_id(named):
         return named
-    return source.tokenizer_fingerprint(source.tokenizer_folder(named))
+    return tokenizer_fingerprint(source.tokenizer_folder(named))
 
 
 def _write(folder: Path, record: Mapping[str, Any], named: str | None, text: Mapping[str, Any]) -> None:
@@ -101,6 +101,21 @@ def _write(folder: Path, record: Mapping[str, Any], named: str | None, text: Map
             raise
     finally:
         shutil.rmtree(making, ignore_errors=True)
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """sha256 over the names and bytes of a tokenizer's files."""
+    lines = [
+        f"{name} {source.file_sha256(folder / name)}" for name in source.TOKENIZER_FILES if (folder / name).is_file()
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file that another process may be writing too: it appears whole."""
+    making = file.with_name(f".{file.name}.{os.getpid()}")
+    making.write_text(text, encoding="utf-8")
+    os.replace(making, file)
 
 
 def copy_tokenizer(origin: Path, folder: Path) -> None:

@@ -16,7 +16,7 @@ from modelpress.models.cut import Moments
 SENTENCES, LENGTH, BATCH = 240, 24, 48
 
 
-class _Sum:
+class Sum:
     """Running sums of x and x xᵀ over tokens, around the first batch's mean so that fp32 products lose nothing."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ def observe(
     network: PreTrainedModel, layers: Sequence[int], batches: Iterable[Mapping[str, Tensor]]
 ) -> dict[str, Moments]:
     """The same on ``batches`` of inputs, which hold no padding."""
-    sums: dict[str, _Sum] = {}
+    sums: dict[str, Sum] = {}
     with _watching(layout.modules(network), layers, sums), evaluating(network):
         for batch in batches:
             network(**batch)
@@ -74,12 +74,12 @@ def sentences(teacher: PreTrainedModel, seed: int, frame: tuple[int, int] | None
 
 
 @contextmanager
-def _watching(modules: dict[str, nn.Module], layers: Sequence[int], sums: dict[str, _Sum]) -> Iterator[None]:
+def _watching(modules: dict[str, nn.Module], layers: Sequence[int], sums: dict[str, Sum]) -> Iterator[None]:
     """Hooks that add up inputs of ``o``, ``down``, ``head`` and of attention, and outputs of the norms."""
     handles = []
 
     def watch(source: str, name: str, *, output: bool = False) -> None:
-        total = sums.setdefault(name, _Sum())
+        total = sums.setdefault(name, Sum())
 
         def hook(_: nn.Module, given: tuple[Any, ...], result: Tensor) -> None:
             total.add(result if output else given[0])

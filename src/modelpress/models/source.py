@@ -69,12 +69,6 @@ def tokenizer_folder(source: str, revision: str = "main") -> Path:
         return Path(snapshot_download(source, revision=revision, allow_patterns=list(TOKENIZER_FILES)))
 
 
-def tokenizer_fingerprint(folder: Path) -> str:
-    """sha256 over the names and bytes of a tokenizer's files."""
-    lines = [f"{name} {file_sha256(folder / name)}" for name in TOKENIZER_FILES if (folder / name).is_file()]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
 def is_hub_id(source: str) -> bool:
     """Whether a source names a hub repository: an existing folder of that name wins."""
     return not source.startswith(PACKAGE) and not Path(source).exists() and bool(_HUB_ID.fullmatch(source))

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modelpress.errors import ModelPressError, one_of
 from modelpress.models.base import Batch, Model, parameter_count
+from modelpress.models.dual import DualEncoder
 from modelpress.models.probe import evaluating
 from modelpress.objectives.task import task_loss
 from modelpress.pruning.removal import traced, untraceable
@@ -62,15 +63,17 @@ def shrink_channels(
 
 
 def flops(model: Model) -> float:
-    """Floating point operations for the model's example."""
+    """Floating point operations for the model's example; of a dual encoder those of the images."""
+    example = model.example()
+    given = {"pixel_values": example["pixel_values"]} if isinstance(model, DualEncoder) else example
     with FlopCounterMode(display=False) as counter, torch.no_grad(), evaluating(model):
-        model(model.example())
+        model(given)
     return float(counter.get_total_flops())
 
 
 def size(model: Model) -> float:
-    """Number of parameters."""
-    return float(parameter_count(model))
+    """Number of parameters; of a dual encoder those of the image tower."""
+    return float(parameter_count(_convolutions(model)))
 
 
 def find(model: Model, values: Values, seed: int | None) -> list[Group]:
@@ -90,14 +93,19 @@ def find(model: Model, values: Values, seed: int | None) -> list[Group]:
 
 
 def _graph(model: Model) -> Any:
-    example = model.example()
+    example, network = model.example(), _convolutions(model)
 
     def forward() -> Tensor:
-        logits = model(example).logits
-        assert logits is not None
-        return torch.mul(logits, 1)  # an operation after the last layer marks it as the output
+        found = model(example).logits if network is model else network(example["pixel_values"])
+        assert found is not None
+        return torch.mul(found, 1)  # an operation after the last layer marks it as the output
 
-    return traced(model, forward)
+    return traced(network, forward)
+
+
+def _convolutions(model: Model) -> nn.Module:
+    """Of a dual encoder the image tower."""
+    return model.image if isinstance(model, DualEncoder) else model
 
 
 def _is_free(group: Any) -> bool:

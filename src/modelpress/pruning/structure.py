@@ -1,12 +1,14 @@
 """What can be removed from a model, what it would leave, and doing it.
 
-An encoder (:class:`Shape`) loses attention heads, feed-forward neurons, hidden width and whole layers; any network of
-convolutions loses channels (:mod:`modelpress.pruning.channels`).
+An encoder (:class:`Shape`) loses attention heads, feed-forward neurons, hidden width and whole layers; a dual encoder
+all but the width (:mod:`modelpress.pruning.blocks`); any network of convolutions loses channels
+(:mod:`modelpress.pruning.channels`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,16 +16,36 @@ from torch import nn
 from modelpress.errors import ModelPressError
 from modelpress.models import layout
 from modelpress.models.classifier import TextClassifier, Widening
-from modelpress.pruning import shapes
+from modelpress.models.dual import DualEncoder
+from modelpress.pruning import blocks, select, shapes
 from modelpress.pruning.removal import Scores, choose, compensate, keep_layers, remove, widening
 from modelpress.pruning.select import macs, weights
 from modelpress.pruning.shapes import LayerShape, Shape
 
+TOKENS = 128  # multiply-adds are those of a text of this length
 __all__ = ["LayerShape", "Scores", "Shape", "encoder", "macs", "parameters", "shape_of", "shrink"]
 
 
-def encoder(model: nn.Module) -> TextClassifier:
-    """``model`` if heads, neurons, width and layers can be removed from it. Raises if they cannot."""
+def encoder(model: nn.Module) -> TextClassifier | DualEncoder:
+    """``model`` if heads, neurons and layers can be removed from it. Raises if they cannot."""
+    if isinstance(model, DualEncoder):
+        blocks.blocks(model)
+        return model
+    return classifier(model)
+
+
+def allowed(model: nn.Module, target: str, allocation: str) -> TextClassifier | DualEncoder:
+    """:func:`encoder`, and an error for what a dual encoder does not offer."""
+    if isinstance(model, DualEncoder) and (target == "latency_ms" or allocation == "global"):
+        raise ModelPressError(
+            f"transform.target is {target} and transform.allocation {allocation}; of a dual encoder allowed: "
+            "parameters or macs, and uniform. Its towers have a latency each."
+        )
+    return encoder(model)
+
+
+def classifier(model: nn.Module) -> TextClassifier:
+    """``model`` if it is a text classifier that width can be removed from too. Raises if it is not."""
     if isinstance(model, TextClassifier) and layout.supported(model.network):
         return model
     kind = f"a {model.network.config.model_type}" if isinstance(model, TextClassifier) else type(model).__name__
@@ -35,17 +57,48 @@ def encoder(model: nn.Module) -> TextClassifier:
 
 def shape_of(model: nn.Module) -> Shape:
     """The shape of an encoder, read off its weights."""
-    return shapes.read(encoder(model).network)
+    return blocks.shape_of(model) if isinstance(model, DualEncoder) else shapes.read(classifier(model).network)
 
 
-def parameters(model: nn.Module, shape: Shape) -> int:
+def parameters(model: nn.Module, shape: Shape) -> float:
     """Scalars outside the embeddings of an encoder like ``model`` that has ``shape``, head included."""
-    return weights(shape) + len(encoder(model).labels) * (shape.width + 1)
+    if isinstance(model, DualEncoder):
+        return blocks.parameters(model, shape)
+    return weights(shape) + len(classifier(model).labels) * (shape.width + 1)
+
+
+def products(model: nn.Module, shape: Shape) -> float:
+    """Multiply-accumulates of its layers for one text of 128 tokens; of a dual encoder for an image and a text."""
+    return blocks.macs(model, shape) if isinstance(model, DualEncoder) else macs(shape, TOKENS)
+
+
+def removable(model: nn.Module, remove: Sequence[str]) -> tuple[str, ...]:
+    """What of ``remove`` this model can lose: a dual encoder keeps its width.
+
+    Raises:
+        ModelPressError: nothing is left of it.
+    """
+    if not isinstance(model, DualEncoder):
+        return tuple(remove)
+    left = tuple(unit for unit in remove if unit in blocks.UNITS)
+    if not left:
+        raise ModelPressError(
+            f"transform.remove is {list(remove)}; of a dual encoder allowed: {', '.join(blocks.UNITS)} (or [channels] "
+            "alone)."
+        )
+    return left
+
+
+def covered(model: nn.Module, remove: Sequence[str]) -> float:
+    """Share of :func:`parameters` that belongs to units in ``remove``."""
+    if isinstance(model, DualEncoder):
+        return blocks.covered(model, remove)
+    return select.covered(shape_of(model), remove)
 
 
 def shrink(
     model: nn.Module, shape: Shape, scores: Scores | None = None, kept_layers: Sequence[int] | None = None
-) -> TextClassifier:
+) -> TextClassifier | DualEncoder:
     """Remove units until ``model`` has ``shape``, in place; returns ``model``.
 
     Args:
@@ -56,9 +109,13 @@ def shrink(
     Raises:
         ModelPressError: the shape is no part of the model's, or the graph cannot be traced.
     """
-    owner, now = encoder(model), shape_of(model)
+    now = shape_of(model)
     chosen = list(range(len(shape.layers))) if kept_layers is None else list(kept_layers)
     _check(now, shape, chosen)
+    if isinstance(model, DualEncoder):
+        blocks.shrink(model, shape, scores, chosen)
+        return model
+    owner = classifier(model)
     if len(chosen) < len(now.layers):
         keep_layers(owner.network, chosen)
         now = Shape(now.width, tuple(now.layers[i] for i in chosen))
@@ -76,8 +133,11 @@ def shrink(
     return owner
 
 
-def become(model: TextClassifier, shape: Shape) -> None:
+def become(model: TextClassifier | DualEncoder, shape: Shape) -> None:
     """Give ``model`` a network of ``shape``, larger or smaller, without its weights: they are to be loaded."""
+    if isinstance(model, DualEncoder):
+        blocks.resize(model, shape)
+        return
     old = model.network
     new: nn.Module = shapes.blank(type(old), old.config, shape)
     model.network = new.to(next(old.parameters()).device).train(old.training)  # type: ignore[assignment]
@@ -114,3 +174,10 @@ def _check(now: Shape, shape: Shape, kept: Sequence[int]) -> None:
 def _check_size(what: str, old: int, new: int) -> None:
     if not 1 <= new <= old:
         raise ModelPressError(f"{what} cannot become {new}; allowed: 1 to {old}.")
+
+
+def room(model: nn.Module) -> Any:
+    """The module that scores the units of this kind of network."""
+    from modelpress.pruning import block_scores, importance
+
+    return block_scores if isinstance(model, DualEncoder) else importance

@@ -43,11 +43,14 @@ class Layer:
 
 @dataclass
 class Seen:
-    """What a run saw: layers by the name of the module, parameters read in 16 bits, module of the last product."""
+    """What a run saw: layers by the name of the module, parameters read in 16 bits, module of the last product; and
+    ``heads``, that of every tower once it has run.
+    """
 
     layers: dict[str, Layer] = field(default_factory=dict)
     parameters: set[str] = field(default_factory=set)
     last_product: str = ""
+    heads: list[str] = field(default_factory=list)
 
 
 class Half(TorchDispatchMode):

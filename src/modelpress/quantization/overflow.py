@@ -11,7 +11,7 @@ from torch import Tensor
 
 from modelpress.errors import ModelPressError
 from modelpress.export.typed_nodes import inside
-from modelpress.models.base import Batch, Model
+from modelpress.models.base import Batch, Model, Output
 from modelpress.quantization.half import TYPES, Half, Layer, Seen
 
 
@@ -33,7 +33,7 @@ class Settled:
 
     pinned: Mapping[str, float]
     overflowed: Mapping[str, float]  # those of ``pinned`` that left the type's range
-    head: str  # the layer behind the logits, float32 in every typed graph
+    heads: tuple[str, ...]  # the layer behind the logits or embeddings of each tower, float32 in every typed graph
     largest: tuple[str, float]  # the 16-bit layer that comes nearest to the limit
     parameters: frozenset[str]  # names of those read in 16 bits
     difference: float
@@ -53,8 +53,9 @@ class Search:
         self.model, self.kind, self.batches = model.eval(), kind, batches
         self.limit = torch.finfo(TYPES[kind]).max
         model.capture(frozenset())
+        self.inputs = [tuple(tower.example) for tower in model.towers()]
         with torch.no_grad():
-            self.reference = self._logits()  # (items, C)
+            self.reference = self._logits(self._run())  # (items, C)
         if not self.reference.isfinite().all():
             raise ModelPressError(f"{kind}: the network answers NaN or infinity already in float32.")
 
@@ -65,24 +66,24 @@ class Search:
             ModelPressError: nothing would be left in 16 bits.
         """
         free = self.look()
-        head = free.last_product
-        overflowed = self.overflows((*asked, head)) if _beyond(free, self.limit) else {}
+        heads = tuple(free.heads)
+        overflowed = self.overflows((*asked, *heads)) if _beyond(free, self.limit) else {}
         pinned = {name: _largest(free.layers, name) for name in asked} | overflowed
-        difference, agreement = self.compare((*pinned, head))
+        difference, agreement = self.compare((*pinned, *heads))
         ranking = sorted(free.layers, key=lambda name: free.layers[name].error, reverse=True)
         for name in (name for name in ranking if name and free.layers[name].error > 0):
             if limits.hold(difference, agreement):
                 break
-            if not inside(name, (*pinned, head)):
+            if not inside(name, (*pinned, *heads)):
                 pinned[name] = free.layers[name].largest
-                difference, agreement = self.compare((*pinned, head))
-        seen = self.look((*pinned, head)) if pinned else free
-        parameters = {name for name in seen.parameters if not inside(name, (head,))}
+                difference, agreement = self.compare((*pinned, *heads))
+        seen = self.look((*pinned, *heads)) if pinned else free
+        parameters = {name for name in seen.parameters if not inside(name, heads)}
         if not parameters or not limits.hold(difference, agreement):
             raise ModelPressError(self._refusal(pinned, overflowed, difference, limits))
-        low = {name: layer.largest for name, layer in seen.layers.items() if not inside(name, (head,))}
+        low = {name: layer.largest for name, layer in seen.layers.items() if not inside(name, heads)}
         nearest = max(low.items(), key=lambda item: item[1])
-        return Settled(pinned, overflowed, head, nearest, frozenset(parameters), difference, agreement)
+        return Settled(pinned, overflowed, heads, nearest, frozenset(parameters), difference, agreement)
 
     def overflows(self, pinned: Sequence[str] = ()) -> dict[str, float]:
         """Layers with values beyond the type's largest (65504 in fp16), and those values, in the order of execution.
@@ -104,21 +105,38 @@ class Search:
         """What the batches (or the first so many) do in float32, layer by layer; see :class:`Half`."""
         half = Half(self.model, self.kind, pinned, rounding=False)
         with half.running():
-            self._logits(batches)
+            for tower in range(len(self.inputs)):
+                self._run(batches, tower)
+                half.seen.heads.append(half.seen.last_product)
         return half.seen
 
     def compare(self, pinned: Sequence[str] = ()) -> tuple[float, float]:
         """Largest difference of logits and share of equal predictions, 16-bit against float32; NaN counts as inf."""
         with Half(self.model, self.kind, pinned, rounding=True).running():
-            logits = self._logits()
+            outputs = self._run()
+        logits = self._logits(outputs)
         difference = (logits - self.reference).abs().nan_to_num(math.inf, math.inf).max()
         same = (logits.argmax(-1) == self.reference.argmax(-1)) & logits.isfinite().all(-1)
         return float(difference), float(same.float().mean())
 
-    def _logits(self, batches: int | None = None) -> Tensor:
-        rows = [self.model(batch).logits for batch in self.batches[:batches]]
-        given = [logits.float() for logits in rows if logits is not None]
-        if len(given) != len(rows):
+    def _run(self, batches: int | None = None, tower: int | None = None) -> list[Output]:
+        """Every tower (or the one of this number) on the batches, by itself: what joins towers is in no graph."""
+        parts = self.inputs if tower is None else [self.inputs[tower]]
+        given = [
+            {name: batch[name] for name in names if name in batch}
+            for names in parts
+            for batch in self.batches[:batches]
+        ]
+        return [self.model(batch) for batch in given]
+
+    def _logits(self, outputs: Sequence[Output]) -> Tensor:
+        """(items, C); of a dual encoder all images against all texts, (items, items)."""
+        embeddings = [output.embeddings or {} for output in outputs]
+        images, texts = ([e[tower].float() for e in embeddings if tower in e] for tower in ("image", "text"))
+        if images and texts and outputs[0].scale is not None:
+            return outputs[0].scale.float() * torch.cat(images) @ torch.cat(texts).T
+        given = [output.logits.float() for output in outputs if output.logits is not None]
+        if len(given) != len(outputs):
             raise ModelPressError(f"{self.kind}: {type(self.model).__name__} returns no logits to compare.")
         return torch.cat(given)
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelpress.models.base import Batch, Model
+from modelpress.models.base import Batch, Model, Output
+from modelpress.models.dual import means
 from modelpress.quantization.attach import products_of, set_mode, twins_of
 from modelpress.quantization.layers import QuantizedLayer
 
@@ -54,17 +55,32 @@ class Answers:
 
 @torch.no_grad()
 def answers(model: Model, batches: Iterable[Batch]) -> Answers:
-    """The model's logits on labelled batches, as it stands. Batches of texts alone are what a dual encoder chooses
-    from; it encodes them anew every time.
+    """The model's logits on labelled batches, as it stands.
+
+    Of a dual encoder: all images against all texts, whose labels say which belong together; they may come in batches
+    of their own.
     """
     model.eval()
     model.capture(frozenset())
-    shown = list(batches)
-    prompts = [batch for batch in shown if model.embedding_width is not None and "pixel_values" not in batch]
-    if prompts:
-        model.answer(prompts)
-    found = [(model(batch).logits, batch["labels"]) for batch in shown[len(prompts) :]]
-    return Answers(torch.cat([z.float() for z, _ in found if z is not None]), torch.cat([y for _, y in found]))
+    found = [(model(batch), batch["labels"]) for batch in batches]
+    if found and found[0][0].embeddings is not None:
+        return _matched(found)
+    logits = [output.logits for output, _ in found if output.logits is not None]
+    return Answers(torch.cat([z.float() for z in logits]), torch.cat([y for _, y in found]))
+
+
+def _matched(found: Sequence[tuple[Output, Tensor]]) -> Answers:
+    """Several texts of one label count by their mean."""
+
+    def of(tower: str) -> tuple[Tensor, Tensor]:
+        rows = [(o.embeddings[tower], y) for o, y in found if o.embeddings is not None and tower in o.embeddings]
+        return torch.cat([e.float() for e, _ in rows]), torch.cat([y for _, y in rows])
+
+    (images, labels), (texts, owners) = of("image"), of("text")
+    known, numbers = owners.unique(return_inverse=True)
+    scale = found[0][0].scale
+    assert scale is not None
+    return Answers(scale * images @ means(texts, numbers).T, torch.searchsorted(known, labels))
 
 
 def groups(model: Model) -> dict[tuple[str, ...], list[nn.Module]]:

@@ -99,7 +99,7 @@ class Precision(Transform):
     def _details(self, settled: Settled) -> dict[str, Any]:
         layer, value = settled.largest
         return {
-            "float_layers": list(dict.fromkeys(name for name in (*settled.pinned, settled.head) if name)),
+            "float_layers": list(dict.fromkeys(name for name in (*settled.pinned, *settled.heads) if name)),
             "pinned": dict(settled.pinned),
             "overflow": dict(settled.overflowed),
             "largest": {"layer": layer, "value": value},
@@ -115,5 +115,5 @@ class Precision(Transform):
             return {}
         sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
         low = sum(size for name, size in sizes.items() if name in self.settled.parameters)
-        excluded = [name for name in (*self.settled.pinned, self.settled.head) if name]
+        excluded = [name for name in (*self.settled.pinned, *self.settled.heads) if name]
         return {"parameters": low / parameter_count(model), "excluded": excluded}

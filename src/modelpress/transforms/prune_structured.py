@@ -13,6 +13,7 @@ from modelpress.errors import ModelPressError, one_of
 from modelpress.models.base import Batch, Model
 from modelpress.models.classifier import TextClassifier
 from modelpress.models.cut import share
+from modelpress.models.dual import DualEncoder
 from modelpress.pruning import channels, importance, options, select, structure
 from modelpress.pruning.removal import Scores
 from modelpress.pruning.shapes import Shape
@@ -22,7 +23,7 @@ from modelpress.transforms.base import Context, Transform
 log = logging.getLogger(__name__)
 TARGETS = ("parameters", "macs", "latency_ms")
 ALLOCATIONS = ("uniform", "global")
-TOKENS = 128  # multiply-adds are those of a text of this length
+Encoder = TextClassifier | DualEncoder
 
 
 class PruneStructured(Transform):
@@ -88,7 +89,7 @@ class PruneStructured(Transform):
         self.kept_layers: list[int] = []
         self.report: dict[str, Any] = {}
         self.covered = 1.0
-        self._model: TextClassifier | None = None
+        self._model: Encoder | None = None
         self._batches: Sequence[Batch] = ()
         if self.channels and (self.target == "latency_ms" or len(self.times) > 1 or self.times != [0.0]):
             raise ModelPressError(
@@ -106,8 +107,11 @@ class PruneStructured(Transform):
 
     def check(self, model: nn.Module) -> None:
         """Raises :class:`ModelPressError` if a share cannot be reached (with the smallest that can)."""
-        if not self.channels and self.target != "latency_ms":
-            self._by_share(structure.encoder(model))
+        if self.channels:
+            return
+        encoder = structure.allowed(model, self.target, self.allocation)
+        if self.target != "latency_ms":
+            self._by_share(encoder)
 
     def reshaped(self, model: nn.Module) -> nn.Module | None:
         """The shape that ``sparsity`` asks for, where neither weights nor a measured latency decide it."""
@@ -130,13 +134,13 @@ class PruneStructured(Transform):
         if self.channels:
             return self._remove_channels(model)
         full = structure.shape_of(model)
-        self._model = structure.encoder(model)
+        self._model = structure.allowed(model, self.target, self.allocation)
         self._plan(self._model, full, self._shape(self._model, context))
         self.step(model, 0.0)
         return model
 
-    def _shape(self, model: TextClassifier, context: Context) -> Shape:
-        if self.target == "latency_ms":
+    def _shape(self, model: Encoder, context: Context) -> Shape:
+        if self.target == "latency_ms" and isinstance(model, TextClassifier):
             from modelpress.pruning.latency import fit
 
             return fit(
@@ -144,15 +148,16 @@ class PruneStructured(Transform):
             )
         return self._by_share(model)
 
-    def _by_share(self, model: TextClassifier) -> Shape:
+    def _by_share(self, model: Encoder) -> Shape:
         costs: dict[str, select.Cost] = {
             "parameters": partial(structure.parameters, model),
-            "macs": lambda shape: select.macs(shape, TOKENS),
+            "macs": partial(structure.products, model),
         }
         full, cost = structure.shape_of(model), costs[self.target]
-        return select.candidates(full, remove=self.remove, round_to=self.round_to, share=1 - self.sparsity, cost=cost)
+        remove = structure.removable(model, self.remove)
+        return select.candidates(full, remove=remove, round_to=self.round_to, share=1 - self.sparsity, cost=cost)
 
-    def _plan(self, model: TextClassifier, full: Shape, final: Shape) -> None:
+    def _plan(self, model: Encoder, full: Shape, final: Shape) -> None:
         """The shapes on the way. Whole layers all go in the first step."""
         self.kept_layers = self._layers(model, len(final.layers))
         start = Shape(full.width, tuple(full.layers[i] for i in self.kept_layers))
@@ -160,7 +165,7 @@ class PruneStructured(Transform):
             final = self._allocated(model, start, final)
         steps = len(self.times)
         self.shapes = [select.between(start, final, (k + 1) / steps, self.round_to) for k in range(steps - 1)] + [final]
-        self.covered = select.covered(full, self.remove)
+        self.covered = structure.covered(model, structure.removable(model, self.remove))
         left = structure.parameters(model, final) / structure.parameters(model, full)
         self.report = {
             "parent_shape": full.record(),
@@ -170,12 +175,12 @@ class PruneStructured(Transform):
         }
         log.info("Structured pruning: %.1f %% of the parameters outside embeddings stay.", 100 * left)
 
-    def _layers(self, model: TextClassifier, count: int) -> list[int]:
-        if count == model.num_layers:
+    def _layers(self, model: Encoder, count: int) -> list[int]:
+        if count == len(structure.shape_of(model).layers):
             return list(range(count))
-        return importance.layers_to_keep(model, count, self._batches, self.importance, seed=self.seed)
+        return structure.room(model).layers_to_keep(model, count, self._batches, self.importance, seed=self.seed)
 
-    def _allocated(self, model: TextClassifier, start: Shape, final: Shape) -> Shape:
+    def _allocated(self, model: Encoder, start: Shape, final: Shape) -> Shape:
         scores = self._scores(model, fold=False).of_layers(self.kept_layers)
         heads, neurons = ([self._comparable(v) for v in values] for values in (scores.heads, scores.neurons))
         return select.allocate(final, start, heads, neurons, self.round_to)
@@ -184,15 +189,15 @@ class PruneStructured(Transform):
         """First-order changes of one loss compare across layers as they are; sizes only as shares of their layer."""
         return [float(value) for value in (values if self.importance == "taylor" else share(values))]
 
-    def _scores(self, model: TextClassifier, *, fold: bool) -> Scores:
-        return importance.score(model, self._batches, self.importance, fold=fold, seed=self.seed)
+    def _scores(self, model: Encoder, *, fold: bool) -> Scores:
+        return structure.room(model).score(model, self._batches, self.importance, fold=fold, seed=self.seed)
 
     def step(self, model: nn.Module, progress: float) -> None:
         """Remove what is due: the weights of ``model`` are then others, and so are their shapes."""
         while self.done < len(self.shapes) and progress >= self.times[self.done]:
             self._advance(structure.encoder(model))
 
-    def _advance(self, model: TextClassifier) -> None:
+    def _advance(self, model: Encoder) -> None:
         shape, now = self.shapes[self.done], structure.shape_of(model)
         self.done += 1
         if len(shape.layers) < len(now.layers):
@@ -230,7 +235,7 @@ class PruneStructured(Transform):
     def state(self) -> Mapping[str, Any]:
         """How far pruning is, and the shape that the checkpoint's weights have."""
         shapes = [shape.record() for shape in self.shapes]
-        widening = dict(self._model.widening) if self._model is not None else {}
+        widening = dict(self._model.widening) if isinstance(self._model, TextClassifier) else {}
         return {"done": self.done, "shapes": shapes, "kept_layers": self.kept_layers, "widening": widening}
 
     def restore(self, model: nn.Module, state: Mapping[str, Any]) -> None:
@@ -242,7 +247,8 @@ class PruneStructured(Transform):
         owner = structure.encoder(model)
         if self.done and structure.shape_of(owner) != self.shapes[self.done - 1]:
             structure.become(owner, self.shapes[self.done - 1])
-        owner.widening = dict(state["widening"])
+        if isinstance(owner, TextClassifier):
+            owner.widening = dict(state["widening"])
 
     def coverage(self, model: nn.Module) -> Mapping[str, Any]:
         """Share of the parameters outside embeddings that belong to units in ``remove``, and the share that is gone."""
