@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from omegaconf import OmegaConf
 from PIL import Image
 
 from modelpress import evaluation
+from modelpress.check_objects import object_faults
 from modelpress.config import compose
 from modelpress.curves import FILE, read
 from modelpress.data.image_text import ImageText
@@ -191,3 +193,11 @@ def test_parts_of_text_classifiers_are_refused_before_the_teacher_trains(world: 
         ModelPressError, match=r"technique\.distill_attention: The student is a dual encoder, and .*atte"
     ):
         preflight(job, graph(job).order)
+
+
+def test_another_tokenizer_than_the_teachers_is_allowed(world: Path) -> None:
+    folder = tinyclip.write_tokenizer(world / "other")
+    file = folder / "tokenizer.json"
+    file.write_text(file.read_text().replace('"w1"', '"v1"'))
+    config: Any = OmegaConf.to_container(compose([*overrides(world), f"model.tokenizer={folder}"]), resolve=True)
+    assert not object_faults(config, [])
