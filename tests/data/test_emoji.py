@@ -9,7 +9,8 @@ from PIL import Image
 from modelpress.data import emoji
 from modelpress.data.base import SPLITS
 from modelpress.data.emoji import Emoji, EmojiGroups, EmojiPairs
-from modelpress.data.images import decode, to_rgb
+from modelpress.data.images import decode
+from modelpress.deploying.files.pictures import to_rgb
 from modelpress.errors import ModelPressError
 from tests.data.pictures import wanted
 
@@ -88,6 +89,12 @@ def test_a_picture_is_laid_on_white(pairs: EmojiPairs) -> None:
     pixels = decode(pictures.open(number), wanted(64, 64), 10**6)
     assert pixels[0, 0].tolist() == [255, 255, 255]
     assert pixels[32, 32, 0] > 180 > pixels[32, 32, 1]
+
+
+def test_samples_are_what_a_user_would_hand_over(pairs: EmojiPairs) -> None:
+    first = pairs.samples(2)  # the first concept of the test is the first emoji
+    assert [image.size for image in first] == [(64, 64), (64, 64)]
+    assert np.array_equal(np.asarray(first[0]), np.asarray(Emoji(pairs._records).open(0)))
 
 
 def test_captions() -> None:

@@ -10,7 +10,8 @@ from PIL import Image
 from torchvision import transforms
 
 from modelpress.data.image_batches import normalised, scaled
-from modelpress.data.images import Chosen, Files, Pieces, decode, to_rgb
+from modelpress.data.images import Chosen, Files, Pieces, decode
+from modelpress.deploying.files.pictures import to_rgb
 from tests.data.pictures import MEAN, STD, noise, wanted, write_picture
 
 SIZES = [(8, 8), (20, 20), (21, 34), (34, 21), (7, 5), (97, 31)]

@@ -44,7 +44,7 @@ class PixelCache(FolderCache):
 
     def __init__(self, dataset: ImageDataset, wanted: Preprocess, root: Path) -> None:
         self.dataset, self.wanted = dataset, wanted
-        code = source_sha256("modelpress.data.images", "modelpress.data.pixels")
+        code = source_sha256("modelpress.data.images", "modelpress.data.pixels", "modelpress.deploying.files.pictures")
         super().__init__(root, digest(dataset.content(), wanted.pixels(), dataset.max_pixels, code))
 
     def table(self) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelpress.deploying.files.pictures import Wanted
 from modelpress.errors import ModelPressError, one_of
 
 FILE, TOKENIZER = "preprocess.json", "tokenizer.json"
@@ -15,7 +16,7 @@ INTERPOLATIONS = ("bicubic", "bilinear")
 
 
 @dataclass(frozen=True)
-class Preprocess:
+class Preprocess(Wanted):
     """The values of ``preprocess.json``, with open_clip's meaning of every word.
 
     ``context_length``: positions of the text tower; ``None``: the model reads no text. ``pad``: every text is padded to
@@ -24,15 +25,9 @@ class Preprocess:
     ``crop_pct`` (timm's word): the image is resized to ``size / crop_pct`` before the centre is cut out.
     """
 
-    size: tuple[int, int]  # height, width
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
-    resize_mode: str
     context_length: int | None = None
     pad: bool = False
     attention_mask: bool = False
-    crop_pct: float = 1.0
 
     def pixels(self) -> list[object]:
         """JSON-encodable values that decide which pixels an image becomes, before they are normalised."""
@@ -77,8 +72,8 @@ def _checked(path: Path, record: dict[str, Any]) -> Preprocess:
         std,
         one_of(f"{path}: interpolation", record["interpolation"], INTERPOLATIONS),
         one_of(f"{path}: resize_mode", record["resize_mode"], RESIZE_MODES),
+        crop,
         None if context is None else int(context),
         bool(record.get("pad", False)),
         bool(record.get("attention_mask", False)),
-        crop,
     )
