@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,25 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from omegaconf import OmegaConf
 from PIL import Image
 
 from modelpress import evaluation
+from modelpress.check_objects import object_faults
+from modelpress.config import compose
+from modelpress.curves import FILE, read
 from modelpress.data.image_text import ImageText
+from modelpress.errors import ModelPressError
+from modelpress.graph import graph
+from modelpress.job import Job
+from modelpress.loggers import Tracking
 from modelpress.models.base import Model, load, save
 from modelpress.objectives.base import Objective
 from modelpress.objectives.distill import Distillation
 from modelpress.objectives.task import Task
 from modelpress.optimizer import OptimizerConfig
+from modelpress.pipeline import train_all
+from modelpress.preflight import preflight
 from modelpress.teacher import Teacher
 from modelpress.technique import Technique
 from tests import tinyclip, toy
@@ -128,3 +139,65 @@ def test_similarities_keep_their_digits_under_bf16(world: Path, trained: tuple[M
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         output = model(batch)
     assert output.logits.dtype == torch.float32
+
+
+def overrides(world: Path) -> list[str]:
+    """A teacher of larger images and its student, both small, for two epochs each."""
+    text = "text_cfg:{context_length:12,vocab_size:99,width:32,heads:4,layers:2}"
+    vision = "vision_cfg:{image_size:48,layers:2,width:32,head_width:8,patch_size:16}"
+    tower = {"width": 32, "heads": 4, "layers": 2, "context_length": 12}
+    return [
+        *("technique=distill", "model=clip_tiny", "model@teacher=clip"),
+        f"teacher.architecture={{embed_dim:24,{vision},{text}}}",
+        f"teacher.tokenizer={tinyclip.write_tokenizer(world / 'tokenizer')}",
+        *("model.architecture.embed_dim=16", "model.architecture.vision_cfg.image_size=32"),
+        *("model.architecture.vision_cfg.layers=2", "model.architecture.vision_cfg.width=32"),
+        *(f"model.architecture.text_cfg.{key}={value}" for key, value in tower.items()),
+        *("dataset=image_text", f"dataset.path={world / 'pairs.csv'}", "dataset.batch_size=12", "dataset.views=2"),
+        *(f"store={world / 'store'}", "control=false", "technique.distill.objective.weights.interactive=0.5"),
+        *("finetune.trainer.max_epochs=2", "technique.distill.trainer.max_epochs=2"),
+    ]
+
+
+def test_a_run_trains_teacher_and_student(world: Path) -> None:
+    """From the config: data for both, the cache in the store, metrics by the dataset's name, diagnostics."""
+    (world / "run").mkdir()
+    job = Job.of(compose(overrides(world)), world / "run", "test")
+    network = graph(job)
+    with Tracking(job) as tracking:
+        done = train_all(job, network, tracking)
+    entry = done[network.last]
+    assert network.last.name == "distill"
+    for stage in (network.baseline, network.last):
+        metrics = json.loads((done[stage].folder / "metrics.json").read_text())
+        assert metrics["validation"].keys() == {"recall_at_1"}
+        assert 0 <= metrics["validation"]["recall_at_1"] <= 1
+    names = {name for row in read(entry.folder / FILE) for name in row["metrics"]}
+    parts = {name.rpartition("/")[2] for name in names if "/train/" in name}
+    assert parts == {"hard", "soft", "hidden", "interactive", "loss"}
+    assert "distill/validation/recall_at_1" in names
+    diagnostics = json.loads((entry.folder / "diagnostics.json").read_text())
+    assert {line["name"] for line in diagnostics} == {"teacher_worse", "underfitting", "copied_mistakes", "conflict"}
+    (cache,) = (world / "store" / "teacher").glob("*_embeddings.data")
+    items = job.dataset.describe()["splits"]["train"] * 2
+    assert cache.stat().st_size == items * 4 * (24 + 24 + 1)
+
+
+def test_parts_of_text_classifiers_are_refused_before_the_teacher_trains(world: Path) -> None:
+    job = Job.of(
+        compose(["technique=distill_attention", *overrides(world)[1:-3], "finetune.trainer.max_epochs=2"]),
+        world,
+        "test",
+    )
+    with pytest.raises(
+        ModelPressError, match=r"technique\.distill_attention: The student is a dual encoder, and .*atte"
+    ):
+        preflight(job, graph(job).order)
+
+
+def test_another_tokenizer_than_the_teachers_is_allowed(world: Path) -> None:
+    folder = tinyclip.write_tokenizer(world / "other")
+    file = folder / "tokenizer.json"
+    file.write_text(file.read_text().replace('"w1"', '"v1"'))
+    config: Any = OmegaConf.to_container(compose([*overrides(world), f"model.tokenizer={folder}"]), resolve=True)
+    assert not object_faults(config, [])

@@ -10,6 +10,7 @@ from modelpress.check_nodes import MISSING, Tree, stages
 from modelpress.check_rules import external_stages
 from modelpress.config import build
 from modelpress.errors import ModelPressError
+from modelpress.models.clip import ClipModel
 from modelpress.models.recipe import Recipe
 
 DATA_FILES = frozenset({".csv", ".tsv", ".parquet", ".jsonl", ".json", ".txt", ".bz2", ".gz", ".xz", ".zip"})
@@ -95,6 +96,8 @@ def _not_smaller(student: tuple[str, int | None], teacher: tuple[str, int | None
 
 
 def _other_tokenizer(config: Tree, student: Recipe, teacher: Recipe) -> Iterable[str]:
+    if isinstance(student, ClipModel):
+        return  # embeddings are compared, not tokens, and a batch holds the teacher's own inputs
     folders: dict[str, Path | None] = {}
     for key, recipe in (("model", student), ("teacher", teacher)):
         if _is_remote(config[key]):

@@ -91,6 +91,12 @@ def test_a_picture_is_laid_on_white(pairs: EmojiPairs) -> None:
     assert pixels[32, 32, 0] > 180 > pixels[32, 32, 1]
 
 
+def test_samples_are_what_a_user_would_hand_over(pairs: EmojiPairs) -> None:
+    first = pairs.samples(2)  # the first concept of the test is the first emoji
+    assert [image.size for image in first] == [(64, 64), (64, 64)]
+    assert np.array_equal(np.asarray(first[0]), np.asarray(Emoji(pairs._records).open(0)))
+
+
 def test_captions() -> None:
     cow = {"label": "cow", "tags": ["animal", "Cow", "milk"]}
     assert emoji.caption_of(cow, tags=True) == "cow: animal, milk"

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from modelpress.data import image_module
 from modelpress.data.image_module import ImageData
 from modelpress.data.imagefolder import ImageFolder
 from modelpress.errors import ModelPressError
@@ -101,15 +100,17 @@ def test_loader_workers_change_nothing(folder: Path, tmp_path: Path) -> None:
     assert all(torch.equal(alone[name], helped[name]) for name in alone)
 
 
-def test_ranks_share_the_batches(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, list[int]] = {"train": [], "test": []}
+def test_ranks_share_the_batches_of_training_and_validation(folder: Path, tmp_path: Path) -> None:
+    seen: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for rank in range(2):
-        monkeypatch.setattr(image_module, "place", lambda rank=rank: (rank, 2))
-        data = make(folder, tmp_path)
-        for name, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
+        data = make(folder, tmp_path, eval_batch_size=2)
+        data.share = rank, 2
+        loaders = {"train": data.train_dataloader(), "validation": data.val_dataloader()}
+        for name, loader in {**loaders, "test": data.test_dataloader()}.items():
             seen[name] += everything(loader)["index"].tolist()
     assert sorted(seen["train"]) == list(range(48))
-    assert sorted(seen["test"]) == list(range(6))
+    assert sorted(seen["validation"]) == list(range(3))
+    assert sorted(seen["test"]) == sorted([*range(6)] * 2)  # what is not trained with is seen whole by every rank
 
 
 def test_calibration_takes_as_many_as_asked_for(folder: Path, tmp_path: Path) -> None:

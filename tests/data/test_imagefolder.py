@@ -26,6 +26,7 @@ def test_classes_and_drawn_splits(tmp_path: Path) -> None:
     assert data.describe()["splits"] == {"train": 48, "calibration": 3, "validation": 3, "test": 6}
     assert data.label_counts("test") == {"cow": 2, "red_fox": 4}
     assert data.prompt_texts("validation") == ["a cow", "the cow", "a red fox", "the red fox"]
+    assert [path.parts[-2] for path in data.samples(3)] == ["deeper", "deeper", "red_fox"]
     pictures = data.listing().pictures
     for split in SPLITS:
         rows = data.pairs(split)

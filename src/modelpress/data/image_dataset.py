@@ -23,13 +23,8 @@ if TYPE_CHECKING:
 
 READING = ("modelpress.data.image_dataset", "modelpress.data.listing", "modelpress.data.splits")
 FEEDING = (
-    *(
-        "modelpress.data.images",
-        "modelpress.data.pixels",
-        "modelpress.data.augment",
-        "modelpress.deploying.files.pictures",
-        "modelpress.data.image_batches",
-    ),
+    *("modelpress.deploying.files.pictures", "modelpress.data.images", "modelpress.data.pixels"),
+    *("modelpress.data.augment", "modelpress.data.image_batches"),
     *("modelpress.data.tokenizer", "modelpress.data.batching", "modelpress.data.loader"),
 )
 
@@ -204,9 +199,9 @@ class ImageDataset(Dataset):
         return facts | {"missing_images": len(self.listing().missing)} | self._origin()
 
     def samples(self, limit: int) -> list[Any]:
-        """See :meth:`Dataset.samples`: the images as they are, not resized yet."""
+        """See :meth:`Dataset.samples`: paths where images are files of their own, otherwise opened images."""
         pictures = self.listing().pictures
-        return [pictures.open(int(number)) for number in self.images("test").image[:limit]]
+        return [pictures.original(number) for number in self.images("test").image[:limit].tolist()]
 
     def datamodule(self, preprocessor: Path, *, seed: int, cache: Path, teacher: Path | None = None) -> ImageData:
         """The Lightning data module: of pairs for a model that brings a tokenizer, else of images with labels.

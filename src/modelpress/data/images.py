@@ -37,6 +37,10 @@ class Pictures(ABC):
     def open(self, number: int) -> Image:
         """The image, not decoded yet. Raises what PIL raises on a file that is none."""
 
+    def original(self, number: int) -> Path | Image:
+        """The file, where the image has one of its own; otherwise the image, opened."""
+        return self.open(number)
+
     @abstractmethod
     def content(self, numbers: Iterable[int]) -> list[object]:
         """JSON-encodable values that name the pixels of these images: checksums of their files."""
@@ -59,6 +63,9 @@ class Files(Pictures):
         from PIL import Image
 
         return Image.open(self.paths[number])
+
+    def original(self, number: int) -> Path:
+        return self.paths[number]
 
     def content(self, numbers: Iterable[int]) -> list[object]:
         return [[self.names[number], file_sha256(self.paths[number])] for number in numbers]
@@ -107,6 +114,9 @@ class Chosen(Pictures):
     def open(self, number: int) -> Image:
         return self.pictures.open(self.numbers[number])
 
+    def original(self, number: int) -> Path | Image:
+        return self.pictures.original(self.numbers[number])
+
     def content(self, numbers: Iterable[int]) -> list[object]:
         return self.pictures.content([self.numbers[number] for number in numbers])
 
@@ -117,6 +127,8 @@ def decode(image: Image, wanted: Preprocess, max_pixels: int) -> NDArray[np.uint
     Equals open_clip's transform before it normalises, but for two things that transform ignores: an orientation that
     stands in EXIF is applied, and transparent images are laid on white.
     """
+    from modelpress.deploying.files.pictures import fit, to_rgb
+
     width, height = image.size
     if width * height > max_pixels:
         raise ValueError(f"{width}x{height} pixels are more than dataset.max_pixels={max_pixels:,}")

@@ -113,14 +113,14 @@ class Predictor:
         return {"label": self.labels[best], "probability": float(row[best]), "probabilities": probabilities}
 
     def preprocess(self, images: Sequence[Path | str]) -> Any:
-        """Image files to ``pixel_values`` (n, 3, H, W), float32."""
-        return np.stack([self._pixels(Path(image)) for image in images])
+        """Image files (or images opened by Pillow) to ``pixel_values`` (n, 3, H, W), float32."""
+        return np.stack([self._pixels(image) for image in images])
 
-    def _pixels(self, path: Path) -> Any:
+    def _pixels(self, image: Any) -> Any:
         try:
-            return pixel_values(path, self.wanted)
+            return pixel_values(image, self.wanted)
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on damaged files
-            raise DeployError(f"{path} cannot be read as an image: {error}") from None
+            raise DeployError(f"{image} cannot be read as an image: {error}") from None
 
     def predict(self, images: Iterable[Path | str], batch: int = 1, top: int | None = None) -> list[dict[str, Any]]:
         """One ``{"image", "label", "probability", "probabilities"}`` per image, in order."""
