@@ -139,7 +139,9 @@ class Bare(nn.Module):
 
 def test_an_overflow_outside_all_layers_is_told() -> None:
     model = loud.Wrapped(Bare())
-    model.forward = lambda batch: type("O", (), {"logits": torch.mm(batch["x"] * 1.0, torch.ones(loud.WIDTH, 2)), "embeddings": None})()  # type: ignore[method-assign]
+    model.forward = lambda batch: type(
+        "O", (), {"logits": torch.mm(batch["x"] * 1.0, torch.ones(loud.WIDTH, 2)), "embeddings": None}
+    )()  # type: ignore[method-assign]
     with pytest.raises(ModelPressError, match=r"overflows outside all layers of Wrapped"):
         Search(model, "fp16", loud.batches(scale=1e5)).overflows()
 

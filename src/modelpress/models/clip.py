@@ -101,10 +101,11 @@ class ClipModel(Recipe):
         if self.pretrained:
             config["quick_gelu"] = bool(self._tag().get("quick_gelu", False))
         if text.get("hf_model_name"):
-            text["hf_model_name"] = str(source.locate(text["hf_model_name"]))
+            weights = text.get("hf_model_pretrained") and self.init == "random"
+            text["hf_model_name"] = str((source.locate if weights else source.config_folder)(text["hf_model_name"]))
         open_numbers = [key for key in FROM_TOKENIZER if key in text and text[key] is None]
         if open_numbers:
-            found = self._tokenizer_numbers(text)
+            found = self._tokenizer_numbers()
             text |= {key: found[key] for key in open_numbers}
         return config
 
@@ -124,10 +125,15 @@ class ClipModel(Recipe):
         chosen = {key: value for key, value in self.preprocess.items() if value is not None}
         return {key: known[key] for key in preprocess.DEFAULTS if key in known} | chosen
 
-    def _tokenizer_numbers(self, text: Mapping[str, Any]) -> dict[str, int]:
+    def _tokenizer(self) -> str | None:
+        """Source of the tokenizer; ``None``: open_clip's own."""
+        text = self._raw()["text_cfg"]
+        return self.tokenizer or text.get("hf_tokenizer_name") or text.get("hf_model_name")
+
+    def _tokenizer_numbers(self) -> dict[str, int]:
         from modelpress.data.tokenizer import TextTokenizer
 
-        named = self.tokenizer or text.get("hf_tokenizer_name")
+        named = self._tokenizer()
         if named is None:
             return {"vocab_size": 49408, "eos_id": 49407, "pad_id": 0}
         tokenizer = TextTokenizer(source.tokenizer_folder(named))
@@ -164,7 +170,7 @@ class ClipModel(Recipe):
         folder = Path(str(self.path)).expanduser() if self.path else None
         if folder is not None and (folder / preprocess.FILE).is_file():
             return folder
-        return preprocess.assemble(self.config(), self._colours(), self.tokenizer, Path(self.cache))
+        return preprocess.assemble(self.config(), self._colours(), self._tokenizer(), Path(self.cache))
 
     def is_trained(self, labels: list[str]) -> bool:
         """See :meth:`Recipe.is_trained`. A dual encoder whose towers were trained together answers any labels."""

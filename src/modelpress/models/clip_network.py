@@ -59,31 +59,32 @@ def _first_line(error: BaseException) -> str:
 
 def _set_image_size(visual: Any, vision: Mapping[str, Any]) -> None:
     """Timm makes its towers for the image size they were published with."""
-    trunk = getattr(visual, "trunk", None)
+    trunk: Any = getattr(visual, "trunk", None)
     if hasattr(trunk, "set_input_size") and "image_size" in vision:
         trunk.set_input_size(visual.image_size)
 
 
 def split(network: Any) -> Parts:
     """The towers of open_clip's module, which is used up: its layers are changed in place."""
-    image, text = separate(network.visual), separate(network.text)
+    image: Any = separate(network.visual)
+    text: Any = separate(network.text)
     if isinstance(getattr(image, "proj", None), nn.Parameter):
         head = _linear(image.proj)
-        image.proj = None  # type: ignore[assignment]
+        image.proj = None
         image = nn.Sequential(OrderedDict(trunk=image, proj=head))
     if isinstance(getattr(text, "text_projection", None), nn.Parameter):
         head = _linear(text.text_projection)
         del text.text_projection
         text.text_projection = head
     if getattr(text, "attn_mask", None) is not None:
-        text.attn_mask = torch.where(text.attn_mask.isinf(), MASKED, text.attn_mask)  # type: ignore[operator]
+        text.attn_mask = torch.where(text.attn_mask.isinf(), MASKED, text.attn_mask)
     return Parts(image, text, network.logit_scale, network.logit_bias)
 
 
 @torch.no_grad()
 def _linear(matrix: Any) -> nn.Linear:
     """``x @ matrix`` as a layer."""
-    made = nn.Linear(*matrix.shape, bias=False)
+    made = nn.Linear(matrix.shape[0], matrix.shape[1], bias=False)
     made.weight.copy_(matrix.T)
     return made
 

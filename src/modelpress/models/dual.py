@@ -153,7 +153,7 @@ class DualEncoder(Model):
     def attention_layers(self) -> list[nn.Module]:
         """See :meth:`Model.attention_layers`; timm's towers run fused kernels and offer none."""
         encoder = huggingface(self.text)
-        found = [layer for layer in self.modules() if isinstance(layer, SeparateAttention)]
+        found: list[nn.Module] = [layer for layer in self.modules() if isinstance(layer, SeparateAttention)]
         if encoder is not None:
             encoder.set_attn_implementation(SCORES)
             found += [layer for layer in encoder.modules() if hasattr(layer, "attention_head_size")]

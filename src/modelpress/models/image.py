@@ -64,7 +64,9 @@ class ImageModel(Recipe):
     def saved_labels(self) -> list[str] | None:
         """Labels of a network that ModelPress saved."""
         folder = self._saved()
-        found: list[str] | None = folder and json.loads((folder / RECORD).read_text(encoding="utf-8"))["labels"]
+        if folder is None:
+            return None
+        found: list[str] = json.loads((folder / RECORD).read_text(encoding="utf-8"))["labels"]
         return found
 
     def timm_name(self) -> str:

@@ -117,7 +117,7 @@ def create(architecture: str, classes: int, size: list[int], *, pretrained: bool
     default_config(architecture)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # timm's notes on its own registry
-        network = timm.create_model(architecture, pretrained=pretrained, num_classes=classes)
+        network: Any = timm.create_model(architecture, pretrained=pretrained, num_classes=classes)
     if hasattr(network, "set_input_size"):
         network.set_input_size(tuple(size))
     return network

@@ -76,7 +76,9 @@ def tags() -> dict[str, dict[str, dict[str, Any]]]:
     file = folder() / "pretrained.py"
     tree = ast.parse(file.read_text(encoding="utf-8"))
     end = next(i for i, node in enumerate(tree.body) if getattr(node, "name", None) == "_clean_tag")
-    kept = [node for node in tree.body[:end] if isinstance(node, ast.FunctionDef | ast.Assign | ast.For | ast.Expr)]
+    kept: list[ast.stmt] = [
+        node for node in tree.body[:end] if isinstance(node, ast.FunctionDef | ast.Assign | ast.For | ast.Expr)
+    ]
     names: dict[str, Any] = {"copy": copy, **runpy.run_path(str(folder() / "constants.py"))}
     exec(compile(ast.Module(kept, []), str(file), "exec"), names)
     table: dict[str, dict[str, dict[str, Any]]] = names["_PRETRAINED"]

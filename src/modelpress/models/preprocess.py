@@ -64,14 +64,13 @@ def is_padded(text: Mapping[str, Any]) -> bool:
 
 
 def assemble(config: Mapping[str, Any], chosen: Mapping[str, Any], tokenizer: str | None, cache: Path) -> Path:
-    """The folder for a network of ``config``, in ``cache``. ``tokenizer`` overrides the one that the config names."""
+    """The folder for a network of ``config``, in ``cache``. ``tokenizer`` is a source; ``None``: open_clip's own."""
     record = settings(config, chosen)
     text = config["text_cfg"]
-    named = tokenizer or text.get("hf_tokenizer_name") or text.get("hf_model_name")
-    key = json.dumps([record, text.get("tokenizer_kwargs"), _origin(named)], sort_keys=True)
+    key = json.dumps([record, text.get("tokenizer_kwargs"), _origin(tokenizer)], sort_keys=True)
     folder = cache / hashlib.sha256(key.encode()).hexdigest()[:16]
     if not (folder / FILE).is_file():
-        _write(folder, record, named, text)
+        _write(folder, record, tokenizer, text)
     return folder
 
 

@@ -61,8 +61,7 @@ def tokenizer_folder(source: str, revision: str = "main") -> Path:
         return folder
     from huggingface_hub import snapshot_download
 
-    cached = _cached(source, TOKENIZER_FILES[0], revision)
-    if cached is not None:
+    if (cached := _cached(source, TOKENIZER_FILES[0], revision)) is not None:
         return cached.parent
     with _reachable(source):
         _info(source, revision)
@@ -74,9 +73,14 @@ def is_hub_id(source: str) -> bool:
     return not source.startswith(PACKAGE) and not Path(source).exists() and bool(_HUB_ID.fullmatch(source))
 
 
+def config_folder(source: str, revision: str = "main") -> Path:
+    """The folder of ``config.json``; of a hub id only this file is downloaded."""
+    return _hub_file(source, "config.json", revision).parent if is_hub_id(source) else locate(source, revision)
+
+
 def config(source: str, revision: str = "main") -> dict[str, Any]:
     """``config.json`` of a source; of a hub id only this file is downloaded."""
-    folder = _hub_file(source, "config.json", revision).parent if is_hub_id(source) else locate(source, revision)
+    folder = config_folder(source, revision)
     try:
         read: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -139,7 +139,7 @@ def layers_to_keep(
     if count < towers:
         raise ModelPressError(f"Every tower keeps a layer: {count} cannot be left of {len(own)}. Ask for less.")
     every = list(range(len(own)))
-    order = {
+    order: dict[str, Callable[[], list[int]]] = {
         "random": lambda: torch.randperm(len(own), generator=torch.Generator().manual_seed(seed)).tolist(),
         "magnitude": lambda: sorted(every, key=lambda i: sum(float(v.sum()) for v in squares(model)[i].values())),
     }

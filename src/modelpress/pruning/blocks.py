@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from modelpress.errors import ModelPressError
-from modelpress.models.cut import Moments, fold, top
+from modelpress.models.cut import Moments, Statistics, fold, top
 from modelpress.models.dual import DualEncoder
 from modelpress.models.separate import SeparateAttention
 from modelpress.pruning.removal import Scores
@@ -139,10 +139,10 @@ def shrink(model: DualEncoder, shape: Shape, scores: Scores | None, kept_layers:
         heads = torch.arange(new.heads) if scores is None else top(scores.heads[i].cpu(), new.heads)
         neurons = torch.arange(new.neurons) if scores is None else top(scores.neurons[i].cpu(), new.neurons)
         inner = (heads[:, None] * old.head_width + torch.arange(old.head_width)).flatten()
-        statistics = None if scores is None else scores.statistics
+        statistics: Statistics = {} if scores is None else scores.statistics or {}
         for kept, writers, reader in ((inner, ("q", "k", "v"), "o"), (neurons, ("up",), "down")):
             if len(kept) < block.parts[reader].in_features:
-                _keep_inputs(block.parts[reader], kept, statistics and statistics[f"layers.{i}.{reader}"])
+                _keep_inputs(block.parts[reader], kept, statistics.get(f"layers.{i}.{reader}"))
                 for name in writers:
                     _keep_outputs(block.parts[name], kept)
 

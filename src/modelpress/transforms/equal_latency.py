@@ -7,12 +7,11 @@ from typing import Any
 from torch import nn
 
 from modelpress.errors import ModelPressError
-from modelpress.models.classifier import TextClassifier
 from modelpress.pruning.latency import equal
 from modelpress.pruning.shapes import Shape
-from modelpress.pruning.structure import encoder
+from modelpress.pruning.structure import classifier
 from modelpress.transforms.base import Context
-from modelpress.transforms.prune_structured import PruneStructured
+from modelpress.transforms.prune_structured import Encoder, PruneStructured
 
 
 class EqualLatency(PruneStructured):
@@ -28,8 +27,8 @@ class EqualLatency(PruneStructured):
     def check(self, model: nn.Module) -> None:
         """Nothing is asked for that could be out of reach: the nearest latency will do."""
 
-    def _shape(self, model: TextClassifier, context: Context) -> Shape:
+    def _shape(self, model: Encoder, context: Context) -> Shape:
         if context.latency is None or context.rival is None:
             raise ModelPressError("An arm of equal latency needs a rival, and an engine to measure both on.")
-        rival = encoder(context.rival())
-        return equal(model, context.latency, rival, remove=self.remove, round_to=self.round_to)
+        rival = classifier(context.rival())
+        return equal(classifier(model), context.latency, rival, remove=self.remove, round_to=self.round_to)

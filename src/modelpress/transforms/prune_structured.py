@@ -178,7 +178,8 @@ class PruneStructured(Transform):
     def _layers(self, model: Encoder, count: int) -> list[int]:
         if count == len(structure.shape_of(model).layers):
             return list(range(count))
-        return structure.room(model).layers_to_keep(model, count, self._batches, self.importance, seed=self.seed)
+        room, seed = structure.room(model), self.seed
+        return list(room.layers_to_keep(model, count, self._batches, self.importance, seed=seed))
 
     def _allocated(self, model: Encoder, start: Shape, final: Shape) -> Shape:
         scores = self._scores(model, fold=False).of_layers(self.kept_layers)
@@ -190,7 +191,9 @@ class PruneStructured(Transform):
         return [float(value) for value in (values if self.importance == "taylor" else share(values))]
 
     def _scores(self, model: Encoder, *, fold: bool) -> Scores:
-        return structure.room(model).score(model, self._batches, self.importance, fold=fold, seed=self.seed)
+        room, seed = structure.room(model), self.seed
+        scores: Scores = room.score(model, self._batches, self.importance, fold=fold, seed=seed)
+        return scores
 
     def step(self, model: nn.Module, progress: float) -> None:
         """Remove what is due: the weights of ``model`` are then others, and so are their shapes."""
