@@ -104,7 +104,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=4, help="of the comparison with Ray")
     parser.add_argument("--alone", type=int, choices=[1, 2, 4, 8], default=8, help="how many separate runs are made")
     parser.add_argument("overrides", nargs="*", help="more overrides, as for run.py")
-    args = parser.parse_args(list(arguments))
+    args = parser.parse_intermixed_args(list(arguments))  # overrides may stand after options
     args.part = [args.part] if args.part else None
     return args
 

@@ -159,8 +159,8 @@ def test_stopping(lightning: bool, pipeline: Any, capsys: pytest.CaptureFixture[
             raise
 
     calls = pipeline(stopped)
-    assert main(["name=x", "dataset.path=my file.csv"]) == 130
-    assert "  python run.py name=x 'dataset.path=my file.csv'" in capsys.readouterr().err
+    assert main(["seed=2", "name=my run"]) == 130
+    assert "  python run.py seed=2 'name=my run'" in capsys.readouterr().err
     assert _status(calls[0]["folder"])["reason"] == "stopped by the user; the same command continues"
 
 

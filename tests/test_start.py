@@ -51,7 +51,7 @@ def test_other_values_of_the_technique_share_it_and_another_seed_does_not(tmp_pa
     shutil.copytree(tiny.finished() / "store", tmp_path / "store")
     store = f"store={tmp_path / 'store'}"
     before = entries(tmp_path / "store")
-    assert before == 1
+    assert before >= 1
     students(tiny.finished(), tmp_path / "a", store, "technique.distill.objective.temperature=7")
     assert entries(tmp_path / "store") == before
     students(tiny.finished(), tmp_path / "b", store, "model.architecture.intermediate_size=16")

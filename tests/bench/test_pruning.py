@@ -30,8 +30,9 @@ def pressed(folder: Path, sparsity: float, engines: tuple[tuple[str, str], ...],
         file = folder / f"{engine}_{precision}.bin"
         file.write_bytes(b"0" * 1_000_000)
         plans[f"m/s/{engine}/{precision}"] = Plan(engine, "", precision, str(file))
-    facts = {"sparsity": sparsity, "compressed_mb": 0.5}
-    return SimpleNamespace(plans=plans, absent=absent, facts=facts, entry=SimpleNamespace(folder=folder))
+    facts = {"main": {"sparsity": sparsity, "compressed_mb": 0.5}}
+    reasons = {("main", engine): why for engine, why in absent.items()}
+    return SimpleNamespace(plans=plans, absent=reasons, facts=facts, entry=SimpleNamespace(folder=folder))
 
 
 @pytest.fixture

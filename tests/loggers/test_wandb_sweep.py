@@ -18,6 +18,7 @@ from modelpress.loggers import offline
 from tests import tiny
 
 HEADS = "model.architecture.num_attention_heads"
+NEURONS = "model.architecture.intermediate_size"  # students that no other test has in the store
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -32,8 +33,8 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three jobs; the last one fails, because no width can be divided among three heads."""
     folder = tmp_path_factory.mktemp("sweep")
-    given = [line for line in tiny.fast(tiny.finished()) if not line.startswith(HEADS)]
-    with start(folder, "-m", *given, f"{HEADS}=1,2,3") as process:
+    given = [line for line in tiny.fast(tiny.finished()) if not line.startswith((HEADS, NEURONS))]
+    with start(folder, "-m", *given, f"{NEURONS}=24", f"{HEADS}=2,4,3") as process:
         said, _ = process.communicate(timeout=900)
     assert process.returncode == 1, said
     (found,) = (folder / "multirun").iterdir()
@@ -59,9 +60,9 @@ def config_of(run: dict[str, Any]) -> dict[str, Any]:
 def test_the_jobs_of_a_sweep_are_one_group_and_say_what_was_swept(sweep: Path) -> None:
     runs = [run_of(sweep / str(number)) for number in range(3)]
     assert {run["runs"][0].run_group for run in runs} == {f"sweep {sweep.name}"}
-    assert [config_of(run)["swept"] for run in runs] == [{"num_attention_heads": heads} for heads in (1, 2, 3)]
-    assert [run["runs"][0].display_name for run in runs] == [f"x num_attention_heads={heads}" for heads in (1, 2, 3)]
-    assert config_of(runs[1])["model"]["architecture"]["num_attention_heads"] == 2
+    assert [config_of(run)["swept"] for run in runs] == [{"num_attention_heads": heads} for heads in (2, 4, 3)]
+    assert [run["runs"][0].display_name for run in runs] == [f"x num_attention_heads={heads}" for heads in (2, 4, 3)]
+    assert config_of(runs[1])["model"]["architecture"]["num_attention_heads"] == 4
 
 
 def test_the_summary_has_the_headline_figures_of_the_report(sweep: Path) -> None:

@@ -55,7 +55,7 @@ def test_only_finished_jobs_within_the_limits_are_a_yardstick(tmp_path: Path) ->
 
 
 def test_a_search_with_a_pruner(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(cfg: DictConfig, folder: Path, command: str = "") -> float:
+    def run(cfg: DictConfig, folder: Path, command: str = "", **_: bool) -> float:
         """The curve of temperature t goes up to t / 10."""
         rules, so_far = Rules.of(folder), {}
         assert rules is not None

@@ -65,7 +65,7 @@ def test_all_jobs_train_and_then_they_are_measured_one_after_another(kind: str, 
     assert [record["status"] for record in found] == ["done"] * 3
     assert found[2]["command"] == f"python run.py name=x {TEMPERATURE}=4"
     assert found[2]["swept"] == {TEMPERATURE: "4"}
-    assert len({record["pid"] for record in found} | {os.getpid()}) > 2
+    assert os.getpid() not in {record["pid"] for record in found}
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ def span(entry: dict[str, Any]) -> tuple[float, float]:
 @pytest.mark.slow
 def test_real_jobs_train_together_and_are_measured_alone(tmp_path: Path) -> None:
     tiny.make(tmp_path)
-    waves = ["hydra/launcher=process", "hydra.launcher.n_jobs=2", "technique.distill.objective.temperature=1,4"]
+    waves = ["hydra/launcher=process", "hydra.launcher.n_jobs=2", "technique.distill.optimizer.lr=1e-3,3e-3"]
     assert main(["-m", *tiny.fast(tmp_path, "logger=csv"), *waves]) == 0
     (sweep,) = (tmp_path / "multirun").iterdir()
     folders = [sweep / "0", sweep / "1"]
