@@ -127,8 +127,6 @@ def decode(image: Image, wanted: Preprocess, max_pixels: int) -> NDArray[np.uint
     Equals open_clip's transform before it normalises, but for two things that transform ignores: an orientation that
     stands in EXIF is applied, and transparent images are laid on white.
     """
-    from modelpress.deploying.files.pictures import fit, to_rgb
-
     width, height = image.size
     if width * height > max_pixels:
         raise ValueError(f"{width}x{height} pixels are more than dataset.max_pixels={max_pixels:,}")

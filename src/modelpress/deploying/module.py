@@ -33,7 +33,11 @@ def _module(path: Path) -> ModuleType:
     """A file run as a module; an import would leave ``__pycache__`` and take another file of that name."""
     module = ModuleType(f"modelpress_{path.stem}")
     module.__file__ = str(path)
-    exec(compile(path.read_text(encoding="utf-8"), path, "exec"), module.__dict__)
+    sys.modules[module.__name__] = module  # dataclasses look their own module up
+    try:
+        exec(compile(path.read_text(encoding="utf-8"), path, "exec"), module.__dict__)
+    finally:
+        del sys.modules[module.__name__]
     return module
 
 
