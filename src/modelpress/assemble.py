@@ -88,7 +88,7 @@ def _measured(pressing: Pressing, item: Pressed) -> list[Evidence]:
     session, found = pressing.session, []
     for key, plan in item.plans.items():
         logits, further = pressing.logits(item, key), _further(pressing, item, key)
-        for shape in pressing.shapes(plan.tower):
+        for shape in pressing.shapes(key):
             measurement = session.of(key, shape)
             row = _row(pressing, item, plan, measurement)
             row.metrics |= further
@@ -193,7 +193,7 @@ def _absent(pressing: Pressing, item: Pressed) -> list[Evidence]:
     for (tower, name), why in item.absent.items():
         kind = numerics(item.entry.folder / "model").get("numerics", {}).get("kind")
         place = (tower, name, kind or pressing.job.engines[name].precisions[0])
-        rows += [replace(_blank(pressing, item, place, shape), why=why) for shape in pressing.shapes(tower)]
+        rows += [replace(_blank(pressing, item, place, shape), why=why) for shape in pressing.other_shapes(tower)]
     return [Evidence(row, None, None) for row in rows]
 
 

@@ -74,14 +74,29 @@ class Pressing:
         files = [requests_file(self.measurement.folder, f"{tower}{split}") for tower in ("main", "image")]
         return read(next(file for file in files if file.is_file())).labels
 
+    def family(self, item: Pressed) -> str:
+        """Ending of the names of a stage's inputs: ``""``, or ``~1`` … where it wants them prepared in another way."""
+        number = list(self._families).index(preprocessor_digest(item.stage.tokenizer()))
+        return f"~{number}" if number else ""
+
+    @cached_property
+    def _families(self) -> dict[str | None, Path]:
+        """Every way in which inputs are prepared, that of the last stage first."""
+        stages = [self.graph.last, *(item.stage for item in self.pressed)]
+        return {preprocessor_digest(stage.tokenizer()): stage.tokenizer() for stage in stages}
+
     @property
     def further(self) -> list[str]:
         """Tests beside the test split, as ``@split``."""
         found = {key.partition("@")[2] for key in self.session.logits}
         return [f"@{split}" for split in sorted(found - {""})]
 
-    def shapes(self, tower: str) -> list[str]:
-        """The shapes at which engines of a tower were measured."""
+    def shapes(self, key: str) -> list[str]:
+        """The shapes at which an engine was measured."""
+        return [row.shape for row in self.session.measurements if row.subject == key]
+
+    def other_shapes(self, tower: str) -> list[str]:
+        """Those that engines of its tower were measured at, for one that could not be built."""
         plans = {key: plan for item in self.pressed for key, plan in item.plans.items()}
         rows = [row for row in self.session.measurements if plans[row.subject].tower == tower]
         return list(dict.fromkeys(row.shape for row in rows)) or list(self.settings.shapes)
@@ -104,7 +119,7 @@ class Pressing:
         from modelpress.benchmark.requests import read
         from modelpress.report.quality import combine
 
-        candidate = read(requests_file(self.measurement.folder, f"text{split}")).labels
+        candidate = read(requests_file(self.measurement.folder, f"text{self.family(item)}{split}")).labels
         assert candidate is not None
         return combine(images, texts, candidate)
 
@@ -144,7 +159,7 @@ class Pressing:
         inputs = {
             "plans": {key: _identity(plan) for item in self.pressed for key, plan in item.plans.items()},
             "dataset": {"fingerprint": self.job.dataset.fingerprint(), "options": self.job.config["dataset"]},
-            "preprocessor": preprocessor_digest(self.graph.last.tokenizer()),
+            "preprocessor": list(self._families),
             "benchmark": self.job.config["benchmark"],
             "hardware": asdict(self.job.hardware),
             "machine": machine_fingerprint(),
@@ -156,28 +171,45 @@ class Pressing:
     def _measure(self, folder: Path) -> None:
         from modelpress.benchmark.measure import measure
 
-        subjects = [Subject(key, plan) for item in self.pressed for key, plan in item.plans.items()]
+        subjects = [
+            Subject(key, plan, f"{plan.tower}{self.family(item)}")
+            for item in self.pressed
+            for key, plan in item.plans.items()
+        ]
         if not subjects:
             raise ModelPressError(f"No engine could be built. {_reasons(self.pressed)}. Choose others with engine=[…].")
         measure(subjects, *self._requests(folder), self.settings, self.job.hardware, folder)
         write_atomic(folder / "measured.json", json.dumps({"run": str(self.job.folder.name), "name": self.job.name}))
 
     def _requests(self, folder: Path) -> tuple[list[Workload], dict[str, Path]]:
-        """Requests files: of each tower and shape, and of the whole test split with its labels."""
+        """Requests files: of each kind of inputs and shape, and of the whole test split with its labels."""
+        workloads: list[Workload] = []
+        evaluation: dict[str, Path] = {}
+        for number, tokenizer in enumerate(self._families.values()):
+            data: Any = self.job.dataset.datamodule(tokenizer, seed=self.job.seed, cache=self.job.store.root / "data")
+            ending = f"~{number}" if number else ""
+            workloads += self._workloads(folder, data, ending)
+            evaluation |= self._evaluation(folder, data, ending)
+        return workloads, evaluation
+
+    def _workloads(self, folder: Path, data: Any, ending: str) -> list[Workload]:
         from modelpress.benchmark.requests import write
 
-        data: Any = self.job.dataset.datamodule(
-            self.graph.last.tokenizer(), seed=self.job.seed, cache=self.job.store.root / "data"
-        )
-        workloads = [
-            Workload(shape, write(folder / "requests" / tower / f"{shape}.npz", arrays), tower)
+        return [
+            Workload(
+                shape, write(folder / "requests" / f"{tower}{ending}" / f"{shape}.npz", arrays), f"{tower}{ending}"
+            )
             for tower, shapes in data.workloads(self.settings.shapes, self.settings.requests).items()
             for shape, arrays in shapes.items()
         ]
-        asked = dict(data.evaluation())
+
+    def _evaluation(self, folder: Path, data: Any, ending: str) -> dict[str, Path]:
+        from modelpress.benchmark.requests import write
+
+        asked = {f"{tower}{ending}": arrays for tower, arrays in data.evaluation().items()}
         for split in getattr(data, "extras", []):
-            asked |= {f"{tower}@{split}": arrays for tower, arrays in data.evaluation(split).items()}
-        return workloads, {name: write(requests_file(folder, name), arrays) for name, arrays in asked.items()}
+            asked |= {f"{tower}{ending}@{split}": arrays for tower, arrays in data.evaluation(split).items()}
+        return {name: write(requests_file(folder, name), arrays) for name, arrays in asked.items()}
 
 
 def _reasons(pressed: list[Pressed]) -> str:

@@ -35,7 +35,7 @@ class Lane:
 
     def __init__(self, subject: Subject, workloads: Sequence[Workload], settings: Settings, place: Path) -> None:
         self.subject = subject
-        self.workloads = [workload for workload in workloads if workload.tower == subject.plan.tower]
+        self.workloads = [workload for workload in workloads if workload.inputs == subject.asked]
         self.settings = settings
         self.place = place
         self.worker: WorkerProcess | None = None

@@ -37,13 +37,13 @@ def measure(
     hardware: Hardware,
     folder: Path,
 ) -> Session:
-    """Time every subject on every workload of its tower in one session, then run its evaluation items through each.
+    """Time every subject on every workload of its inputs in one session, then run its evaluation items through each.
 
     A subject that cannot open or dies becomes rows with status ``unsupported`` or ``failed`` and its reason; the others
-    go on. Waits for a quiet machine first (:mod:`modelpress.benchmark.lock`). ``evaluation``: tower -> requests file;
+    go on. Waits for a quiet machine first (:mod:`modelpress.benchmark.lock`). ``evaluation``: inputs -> requests file;
     the logits (of one tower of two: the embeddings) are saved per subject, float32, in the order of the file. The
     session is saved to ``folder`` and can be read with :func:`load_session`. Raises ModelPressError on doubled ids or
-    missing files; workers never outlive the call. ``tower@split`` asks a tower for a further split, and the answers
+    missing files; workers never outlive the call. ``inputs@split`` asks for a further split, and the answers
     are saved as ``subject@split``.
     """
     _check(subjects, workloads, evaluation)
@@ -96,14 +96,14 @@ def _batches(lanes: list[Lane], evaluation: Mapping[str, Path], steps: Steps) ->
     logits: dict[str, Path] = {}
     for lane in lanes:
         with steps.step("batches", f"throughput and accuracy of {lane.subject.id}"):
-            logits |= lane.batches(_own(evaluation, lane.subject.plan.tower))
+            logits |= lane.batches(_own(evaluation, lane.subject.asked))
     return logits
 
 
-def _own(evaluation: Mapping[str, Path], tower: str) -> dict[str, Path]:
-    """The files of one tower, by their split; the first has no name."""
+def _own(evaluation: Mapping[str, Path], inputs: str) -> dict[str, Path]:
+    """The files of one subject, by their split; the first has no name."""
     named = {name.partition("@"): path for name, path in evaluation.items()}
-    return {at + split: path for (whose, at, split), path in named.items() if whose == tower}
+    return {at + split: path for (whose, at, split), path in named.items() if whose == inputs}
 
 
 def _expected_s(lanes: list[Lane], evaluation: Mapping[str, Path], settings: Settings) -> dict[str, tuple[int, float]]:
@@ -129,9 +129,9 @@ def _place(folder: Path, index: int, subject: Subject) -> Path:
 def _check(subjects: Sequence[Subject], workloads: Sequence[Workload], evaluation: Mapping[str, Path]) -> None:
     if not subjects or not workloads:
         raise ModelPressError(f"nothing to measure: {len(subjects)} engines and {len(workloads)} shapes were given.")
-    for tower in {subject.plan.tower for subject in subjects} - {workload.tower for workload in workloads}:
-        raise ModelPressError(f"nothing to measure: no shape was given for the tower {tower!r}.")
-    shapes = [f"{w.tower} {w.shape}" if w.tower != "main" else w.shape for w in workloads]
+    for name in {subject.asked for subject in subjects} - {workload.inputs for workload in workloads}:
+        raise ModelPressError(f"nothing to measure: no shape was given for the inputs {name!r}.")
+    shapes = [f"{w.inputs} {w.shape}" if w.inputs != "main" else w.shape for w in workloads]
     for kind, names in (("engine", [s.id for s in subjects]), ("shape", shapes)):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:

@@ -21,19 +21,25 @@ TRACE = "trace.npz"
 
 @dataclass(frozen=True)
 class Subject:
-    """One engine to measure. ``id`` is unique in a session."""
+    """One engine to measure. ``id`` is unique in a session; ``inputs`` names what it is asked, by default its tower."""
 
     id: str
     plan: Plan
+    inputs: str = ""
+
+    @property
+    def asked(self) -> str:
+        """The name of its workloads and evaluation files."""
+        return self.inputs or self.plan.tower
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One input shape (``1x128``, ``data``) and the requests file with its inputs, for all engines of one tower."""
+    """One input shape (``1x128``, ``data``) and the requests file with its inputs, for engines that ask for them."""
 
     shape: str
     requests: Path
-    tower: str = "main"
+    inputs: str = "main"
 
 
 @dataclass(frozen=True)
