@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -18,5 +19,6 @@ def test_a_job_to_be_continued_is_one_run_and_one_that_runs_again_is_not(tmp_pat
         if not last:
             logger.to_be_continued()
         logger.finish("finished")
+        time.sleep(1.1)  # W&B names the folder of a run by the second
     assert ids[0] == ids[1] != ids[2]
     assert len(list((tmp_path / "logs/wandb").glob(f"offline-run-*-{ids[0]}"))) == 2
