@@ -76,8 +76,13 @@ class Pressing:
 
     def family(self, item: Pressed) -> str:
         """Ending of the names of a stage's inputs: ``""``, or ``~1`` … where it wants them prepared in another way."""
-        number = list(self._families).index(preprocessor_digest(item.stage.tokenizer()))
-        return f"~{number}" if number else ""
+        return self._endings[item.stage]
+
+    @cached_property
+    def _endings(self) -> dict[Stage, str]:
+        numbers = {digest: number for number, digest in enumerate(self._families)}
+        found = {item.stage: numbers[preprocessor_digest(item.stage.tokenizer())] for item in self.pressed}
+        return {stage: f"~{number}" if number else "" for stage, number in found.items()}
 
     @cached_property
     def _families(self) -> dict[str | None, Path]:

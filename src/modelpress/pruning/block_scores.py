@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from modelpress.errors import ModelPressError
 from modelpress.models.base import Batch
 from modelpress.models.cut import Moments, energy, share
 from modelpress.models.dual import DualEncoder
 from modelpress.models.probe import Sum, evaluating
+from modelpress.objectives.task import task_loss
 from modelpress.pruning.blocks import STREAM, Block, blocks
 from modelpress.pruning.removal import Scores
 
@@ -48,7 +48,7 @@ def squares(model: DualEncoder) -> list[Values]:
 
 
 def taylor(model: DualEncoder, batches: Sequence[Batch]) -> list[Values]:
-    """|w dL/dw| of each block, L the contrastive loss of both directions, mean over the batches."""
+    """|w dL/dw| of each block, L the loss of the task, mean over the batches."""
     named = [
         {f"{name}.{key}": p for name, part in block.parts.items() for key, p in part.named_parameters()}
         for block in blocks(model)
@@ -60,7 +60,7 @@ def taylor(model: DualEncoder, batches: Sequence[Batch]) -> list[Values]:
         parameter.requires_grad_(True)
     with torch.enable_grad(), evaluating(model):
         for batch in batches:
-            for sums, gradient in zip(total, torch.autograd.grad(contrastive(model, batch), every), strict=True):
+            for sums, gradient in zip(total, torch.autograd.grad(_loss(model, batch), every), strict=True):
                 sums += gradient / len(batches)
     for parameter, train in zip(every, trains, strict=True):
         parameter.requires_grad_(train)
@@ -68,13 +68,9 @@ def taylor(model: DualEncoder, batches: Sequence[Batch]) -> list[Values]:
     return [{name: next(found) for name in values} for values in named]
 
 
-def contrastive(model: DualEncoder, batch: Batch) -> Tensor:
-    """Every image of a batch against every text, both ways (arXiv:2103.00020)."""
-    device = model.logit_scale.device
-    logits = model({name: tensor.to(device) for name, tensor in batch.items()}).logits
-    assert logits is not None
-    right = torch.arange(len(logits), device=device)
-    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+def _loss(model: DualEncoder, batch: Batch) -> Tensor:
+    given = {name: tensor.to(model.logit_scale.device) for name, tensor in batch.items()}
+    return task_loss(model(given), given["labels"])
 
 
 def _summed(block: Block, values: Values) -> tuple[Tensor, Tensor]:

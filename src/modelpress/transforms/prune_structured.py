@@ -167,19 +167,15 @@ class PruneStructured(Transform):
         self.shapes = [select.between(start, final, (k + 1) / steps, self.round_to) for k in range(steps - 1)] + [final]
         self.covered = structure.covered(model, structure.removable(model, self.remove))
         left = structure.parameters(model, final) / structure.parameters(model, full)
-        self.report = {
-            "parent_shape": full.record(),
-            "shape": final.record(),
-            "sparsity": 1 - left,
-            "kept_layers": self.kept_layers,
-        }
+        shapes = {"parent_shape": full.record(), "shape": final.record()}
+        self.report = {**shapes, "sparsity": 1 - left, "kept_layers": self.kept_layers}
         log.info("Structured pruning: %.1f %% of the parameters outside embeddings stay.", 100 * left)
 
     def _layers(self, model: Encoder, count: int) -> list[int]:
         if count == len(structure.shape_of(model).layers):
             return list(range(count))
-        room, seed = structure.room(model), self.seed
-        return list(room.layers_to_keep(model, count, self._batches, self.importance, seed=seed))
+        room = structure.room(model)
+        return list(room.layers_to_keep(model, count, self._batches, self.importance, seed=self.seed))
 
     def _allocated(self, model: Encoder, start: Shape, final: Shape) -> Shape:
         scores = self._scores(model, fold=False).of_layers(self.kept_layers)
@@ -212,15 +208,8 @@ class PruneStructured(Transform):
     def _remove_channels(self, model: Model) -> Model:
         cost: Callable[[Model], float] = channels.flops if self.target == "macs" else channels.size
         before = channels.size(model)
-        done = channels.shrink_channels(
-            model,
-            1 - self.sparsity,
-            cost=cost,
-            measure=self.importance,
-            round_to=self.round_to,
-            batches=self._batches,
-            seed=self.seed,
-        )
+        how = {"measure": self.importance, "round_to": self.round_to, "batches": self._batches, "seed": self.seed}
+        done = channels.shrink_channels(model, 1 - self.sparsity, cost=cost, **how)  # type: ignore[arg-type]
         self.report = {"sparsity": 1 - channels.size(done) / before}
         return done
 
