@@ -176,3 +176,28 @@ def test_other_techniques_have_no_rival(world: Path) -> None:
     for last in ("qat", "prune"):
         network = graph_of(world, f"technique=[distill,{last}]")
         assert (network.equal, network.equal_expected) == (None, False)
+
+
+def test_teacher_and_student_are_each_trained_as_their_yaml_asks() -> None:
+    """A student that PTQ has to train first follows its own wishes, not those of the teacher beside it."""
+    stages = graph(Job.of(compose(["technique=ptq", "model=clip_tiny"]), Path("run"))).order
+    wanted = compose(["model=clip_tiny"])
+    by_model = {stage.recipe.name: stage.spec for stage in stages if stage.name == "finetune"}
+    for name, who in (("clip_small", "teacher"), ("clip_tiny", "model")):
+        spec = by_model[name]
+        assert spec is not None
+        assert spec["optimizer"]["lr"] == wanted[who].training.finetune.lr
+        assert spec["trainer"]["max_epochs"] == wanted[who].training.finetune.max_epochs
+    assert wanted.teacher.training.finetune.lr != wanted.model.training.finetune.lr
+
+
+def test_a_technique_follows_the_wishes_of_its_model_unless_the_user_says_otherwise() -> None:
+    ours = compose(["model=clip_tiny", "technique=distill"])
+    assert ours.technique.distill.optimizer.lr == ours.model.training.distill.lr
+    plain = compose(["model=tinybert", "technique=distill"])
+    assert (plain.technique.distill.optimizer.lr, plain.technique.distill.trainer.max_epochs) == (2e-4, 5)
+    told = compose(["model=clip_tiny", "technique=distill", "technique.distill.optimizer.lr=0.5"])
+    assert told.technique.distill.optimizer.lr == 0.5
+    both = compose(["model=clip_tiny", "finetune.trainer.max_epochs=1"])
+    stages = graph(Job.of(both, Path("run"))).order
+    assert {s.spec["trainer"]["max_epochs"] for s in stages if s.spec and s.name == "finetune"} == {1}

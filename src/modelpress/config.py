@@ -76,6 +76,18 @@ def run_name(*, _root_: DictConfig) -> str:
     return re.sub(r"[^\w.-]+", "-", "_".join(parts)).strip("-.")
 
 
+def wanted(key: str, default: Any, *, _parent_: DictConfig, _root_: DictConfig) -> Any:
+    """What the network that a stage trains asks for: ``training.<stage>.<key>`` of its yaml; else ``default``.
+
+    ``finetune`` trains the teacher, where there is one (:meth:`modelpress.job.Job.finetune` sees to the model).
+    """
+    place = str(_parent_._get_full_key(None)).split(".")
+    stage = place[0] if place[0] == "finetune" else place[1]
+    who = "teacher" if place[0] == "finetune" and _root_.teacher else "model"
+    found = OmegaConf.select(_root_, f"{who}.training.{stage}.{key}")
+    return default if found is None else found
+
+
 @cache
 def register() -> None:
     """Tell Hydra the schema and OmegaConf the resolvers. Done once; every entry point calls it."""
@@ -83,6 +95,7 @@ def register() -> None:
 
     ConfigStore.instance().store(name="schema", node=Config, provider="modelpress")
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("wanted", wanted, replace=True)
 
 
 def conf_dir() -> Path:

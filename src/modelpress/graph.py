@@ -91,7 +91,7 @@ def _teacher(job: Job) -> Stage:
 def _trained(job: Job, key: str, recipe: Recipe, role: str, teacher: Stage | None = None) -> Stage:
     """The model at ``key``, fine-tuned for the dataset unless its checkpoint already is."""
     model = job.config[key]
-    spec = None if recipe.is_trained(job.dataset.labels) else merged(job, job.config["finetune"])
+    spec = None if recipe.is_trained(job.dataset.labels) else merged(job, job.finetune(key))
     start = teacher if recipe.init == "teacher" else None
     return Stage("finetune" if spec else "adopt", role, recipe, model, spec, None, start)
 

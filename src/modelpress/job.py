@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from modelpress.config import build
 from modelpress.data.base import Dataset
@@ -27,12 +27,13 @@ class Job:
     folder: Path
     command: str = ""
     only_here: str = ""  # why no command repeats it on another machine
+    own: dict[str, Any] | None = None  # `finetune` as the model itself wants it; None: as the tree says
 
     @classmethod
     def of(cls, cfg: DictConfig, folder: Path, command: str = "", only_here: str = "") -> Job:
         """Resolve a composed config once and for all."""
         config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
-        return cls(config, Path(folder).absolute(), command, only_here)
+        return cls(config, Path(folder).absolute(), command, only_here, _own_finetune(cfg))
 
     @property
     def name(self) -> str:
@@ -65,6 +66,11 @@ class Job:
         recipe: Recipe = build(self.config[key], key)
         return recipe
 
+    def finetune(self, key: str) -> dict[str, Any]:
+        """How the network mounted at ``model`` or ``teacher`` is trained if it is not trained for the dataset yet."""
+        spec: dict[str, Any] = self.config["finetune"] if key == "teacher" or self.own is None else self.own
+        return spec
+
     @property
     def precision(self) -> str:
         """Training precision with ``auto`` resolved: bf16-mixed where the processor has bf16 instructions."""
@@ -73,6 +79,17 @@ class Job:
         if self.hardware.precision != "auto":
             return self.hardware.precision
         return "bf16-mixed" if self.hardware.accelerator != "cpu" or has_bf16() else "32-true"
+
+
+def _own_finetune(cfg: DictConfig) -> dict[str, Any] | None:
+    """The tree's ``finetune`` follows the teacher's wishes where there is one; here it follows the model's."""
+    if not cfg.teacher:
+        return None
+    alone = cfg.copy()
+    with read_write(alone):
+        alone.teacher = {}
+    spec: Any = OmegaConf.to_container(alone.finetune, resolve=True, throw_on_missing=False)
+    return dict(spec)
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -65,7 +65,7 @@ def together(arm: Arm) -> Iterator[None]:
 
 def _brief(arm: Arm) -> dict[str, Any]:
     return {
-        "job": (arm.job.config, arm.job.folder, arm.job.command),
+        "job": (arm.job.config, arm.job.folder),
         "stage": arm.stage,
         "folder": arm.folder.absolute(),
         "done": dict(arm.done),

@@ -53,7 +53,7 @@ class Teacher:
     ) -> None:
         if cache is not None and not (key and items > 0):
             raise ValueError("a teacher cache needs a key and the number of items")
-        self.model = model.requires_grad_(False).eval()
+        self.model = model.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.layers: tuple[int, ...] | None = None
         self.computed = 0  # batches that went through the model
         self._folder, self._key, self._items, self._limit_bytes = cache, key, items, limit_gb * 1e9

@@ -118,6 +118,7 @@ def _technique(arm: Arm, model: Model, teacher: Model | None, data: Any) -> Tech
     objective: Objective = build(spec["objective"], f"technique.{arm.stage.name}.objective")
     reshaped = transform.prepare(model.eval(), _context(arm, model, data))
     assert isinstance(reshaped, Model)
+    reshaped.to(memory_format=torch.channels_last)  # convolutions train up to twice as fast; _finish undoes it
     objective.bind(reshaped.train(), teacher)  # from_pretrained leaves evaluation mode, and Lightning respects it
     frozen = _teacher(arm, teacher, objective, data) if teacher is not None else None
     optimizer = OptimizerConfig(**spec["optimizer"])
@@ -178,6 +179,7 @@ def _finish(arm: Arm, technique: Technique, trainer: Trainer, data: LightningDat
         technique.load_state_dict(state)
     model = technique.transform.finalize(technique.model.cpu().eval())
     assert isinstance(model, Model)
+    model.to(memory_format=torch.contiguous_format)
     save(model, arm.folder / "model")
     score = float(best.best_model_score) if best.best_model_score is not None else accuracy(model, data)
     metrics = {"validation": {arm.job.dataset.metric: score}, "epochs": trainer.current_epoch, "steps": technique.steps}

@@ -97,13 +97,14 @@ class ImageItems(Dataset[dict[str, Tensor]]):
     texts: Texts | None = None
     augment: Augment | None = None
     multiple: int = MULTIPLE
+    text_of_item: bool = False  # ``texts`` holds one per item, else those of the rows
 
     def __getitem__(self, items: Numbers) -> dict[str, Tensor]:
         """``pixel_values`` (B, 3, H, W) float32, ``labels``, ``index``, ``item`` (B,) and the inputs of the texts."""
         rows = items % len(self.rows)
         batch = {"pixel_values": self._images(rows, items)}
         if self.texts is not None:
-            arrays = self.texts.arrays(self.rows.text[rows], self.multiple)
+            arrays = self.texts.arrays(items if self.text_of_item else self.rows.text[rows], self.multiple)
             batch |= {name: torch.from_numpy(array) for name, array in arrays.items()}
         numbers = {"labels": self.rows.labels[rows], "index": rows, "item": items.copy()}
         return batch | {name: torch.from_numpy(array) for name, array in numbers.items()}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 READING = ("modelpress.data.image_dataset", "modelpress.data.listing", "modelpress.data.splits")
 FEEDING = (
     *("modelpress.deploying.files.pictures", "modelpress.data.images", "modelpress.data.pixels"),
-    *("modelpress.data.augment", "modelpress.data.image_batches"),
+    *("modelpress.data.augment", "modelpress.data.image_batches", "modelpress.data.thin"),
     *("modelpress.data.tokenizer", "modelpress.data.batching", "modelpress.data.loader"),
 )
 
@@ -56,6 +56,7 @@ class ImageDataset(Dataset):
         crop: smallest share of the area that a random crop of a training image keeps; 1: no cropping.
         flip: whether half of the training images are mirrored.
         jitter: largest change of brightness, contrast and saturation, as a share.
+        word_dropout: share of the words that each view of a training caption lacks.
         views: augmented forms of each training image; epoch e shows form ``e % views``, so a teacher's answers to all
             of them can be kept.
         augment_seed: decides the augmented forms, with the view and the item's number; independent of the run's seed.
@@ -78,6 +79,7 @@ class ImageDataset(Dataset):
         crop: float = 1.0,
         flip: bool = False,
         jitter: float = 0.0,
+        word_dropout: float = 0.0,
         views: int = 1,
         augment_seed: int = 0,
         max_bad_share: float = 0.01,
@@ -90,6 +92,7 @@ class ImageDataset(Dataset):
         self.eval_batch_size = at_least("eval_batch_size", eval_batch_size, 1)
         self.num_workers = at_least("num_workers", num_workers, 0)
         self.crop, self.flip, self.jitter = share("crop", crop), flip, share("jitter", jitter)
+        self.word_dropout = share("word_dropout", word_dropout)
         self.views, self.augment_seed = at_least("views", views, 1), at_least("augment_seed", augment_seed, 0)
         self.max_bad_share = share("max_bad_share", max_bad_share)
         self.max_pixels = at_least("max_pixels", max_pixels, 1)
@@ -185,6 +188,7 @@ class ImageDataset(Dataset):
     def fingerprint(self) -> str:
         """sha256 over content, code and every option that can change a trained weight."""
         options = [self.batch_size, self.crop, self.flip, self.jitter, self.views, self.augment_seed, self.max_pixels]
+        options.append(self.word_dropout)
         return digest(self.content(), options, source_sha256(*FEEDING))
 
     def describe(self) -> dict[str, Any]:

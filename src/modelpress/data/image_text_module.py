@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modelpress.data.batching import Batches, distinct_batches, equal_length_batches
-from modelpress.data.image_batches import Texts, pixel_values, tokenized
+from modelpress.data.image_batches import ImageItems, Texts, pixel_values, tokenized
 from modelpress.data.image_module import Arrays, ImageData, Workloads
+from modelpress.data.thin import thinned
 from modelpress.data.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
@@ -58,6 +60,22 @@ class ImageTextData(ImageData):
 
     def _texts(self) -> Texts | None:
         return self.texts
+
+    def _views(self, rows: Rows) -> ImageItems:
+        items = super()._views(rows)
+        return replace(items, texts=self.thinned, text_of_item=True) if self.dataset.word_dropout else items
+
+    @cached_property
+    def thinned(self) -> Texts:
+        """The caption of each training item, with other words missing in every view."""
+        options, texts = self.dataset, self.dataset.listing().texts
+        captions = [texts[number] for number in self.rows("train", pairs=True).text]
+        views = [
+            text
+            for view in range(options.views)
+            for text in thinned(captions, options.word_dropout, seed=options.augment_seed, view=view)
+        ]
+        return tokenized(views, self.tokenizer, self.wanted, strict=False)
 
     def _epoch(self, rows: Rows, epoch: int) -> Batches:
         if not self.dataset.unique_candidates:

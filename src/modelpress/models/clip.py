@@ -42,6 +42,8 @@ class ClipModel(Recipe):
         tokenizer: source of a tokenizer instead of the architecture's.
         image_weights: file of a timm image tower (``package:…`` or a path), with its size and digest.
         trained: whether the weights already answer the dataset's question; ``auto``: if both towers were loaded.
+        training: stage -> ``lr``, ``max_epochs`` where this network wants others than the technique's yaml says;
+            read by the config (``${wanted:…}``), not here.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ClipModel(Recipe):
     image_weights_sha256: str | None = None
     image_weights_bytes: int | None = None
     trained: Trained = "auto"
+    training: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     init: str = field(init=False, default="random")
 
     def __post_init__(self) -> None:
@@ -145,8 +148,9 @@ class ClipModel(Recipe):
         return parameters(self.config())
 
     def fingerprint(self) -> str:
-        """See :meth:`Recipe.fingerprint`. ``name``, ``trained`` and ``cache`` decide no weight and are left out."""
-        options = {key: value for key, value in asdict(self).items() if key not in ("name", "trained", "cache")}
+        """See :meth:`Recipe.fingerprint`. ``name``, ``trained``, ``training`` and ``cache`` decide no weight here."""
+        apart = ("name", "trained", "training", "cache")
+        options = {key: value for key, value in asdict(self).items() if key not in apart}
         config = self.config()
         text = config["text_cfg"].pop("hf_model_name", None)
         options |= {
