@@ -59,6 +59,7 @@ class Row:
 
     ``details`` is free; the report understands these keys and uses each where it is present:
 
+    * ``weights``: ``random`` where neither a checkpoint nor training decided them;
     * ``reasons``: ``{field name: why it is None}``, shown where the value would stand;
     * ``description``: what makes a control arm a control, e.g. ``"same start and steps, no teacher"``;
     * ``precision_asked``: what the engine was asked for, where it ran something else;
