@@ -155,8 +155,14 @@ def _blank(pressing: Pressing, item: Pressed, kind: tuple[str, str, str], shape:
             **({"description": described(stage)} if stage.role == "control" else {}),
             **numerics(item.entry.folder / "model"),
             **random_weights(pressing, stage),
+            **({"one_of_several": True} if _alike(pressing, stage) > 1 else {}),
         },
     )
+
+
+def _alike(pressing: Pressing, stage: Stage) -> int:
+    """How many stages of the same role and model there are in the report."""
+    return sum((s.role, s.recipe.name) == (stage.role, stage.recipe.name) for s in pressing.graph.pressed)
 
 
 def described(control: Stage) -> str:

@@ -28,7 +28,7 @@ def sections(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def _heading(role: str, stage: str, model: str) -> str:
-    return f"{role}: {model}" + ("" if stage == role else f" ({stage})")
+    return f"{role}: {model}" + ("" if stage == role or f" · {stage}" in model else f" ({stage})")
 
 
 def headline(report: Report) -> tuple[str, str]:
