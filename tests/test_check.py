@@ -54,7 +54,7 @@ CASES: list[tuple[list[str], str]] = [
     (["press=lats"], "press is 'lats'; allowed: 'last', 'all'. Did you mean 'last'?"),
     (["seed=-1"], "seed is -1; allowed: 0 to 4294967295"),
     (["name=a/b"], "name is 'a/b'; it names a folder"),
-    (["technique=[finetune,ptq]", "side_by_side=true"], "technique.finetune is what techniques side by side start from"),
+    (["technique=[finetune,ptq]", "side_by_side=true"], "technique.finetune: what stands side by side starts from it"),
     (["technique=[]"], "technique selects no stage"),
     (["technique.distill.objective.temperature=hot"], "objective.temperature is 'hot'; Distillation takes float"),
     (["+technique.distill.objective.temprature=2"], "takes no 'temprature'. Did you mean 'temperature'?"),

@@ -137,11 +137,11 @@ SMALL = {
 
 @pytest.fixture(scope="module", params=SHAPES)
 def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """An experiment about speed alone, with a network of its kind that is small."""
-    root = tmp_path_factory.mktemp(request.param)
+    """An experiment about speed alone, with a network of its kind that is small: one for all, from one store."""
+    root, store = tmp_path_factory.mktemp(request.param), tmp_path_factory.getbasetemp() / "shapes"
     small = [f"model.architecture={SMALL}".replace("'", ""), "technique.prune_structured.transform.round_to=16"]
     quick = ["benchmark=quick", "benchmark.rounds=2", "benchmark.requests=16", "benchmark.throughput_s=0.05"]
-    given = [f"experiment={request.param}", *small, *quick, "engine=onnxruntime", f"store={root / 'store'}"]
+    given = [f"experiment={request.param}", *small, *quick, "engine=onnxruntime", f"store={store}"]
     cfg = compose(given)
     check(cfg)
     assert execute(Job.of(cfg, root / "run", f"test {request.param}")) is not None
