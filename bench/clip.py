@@ -1,11 +1,11 @@
 """docs/results/clip.md: what CLIP costs and what is left of it after each technique, measured.
 
     make bench PART=clip
-    python -m bench.clip latency --preset quick --page clip.md           # one part, shorter, on a page of its own
-    python -m bench.clip latency --shapes vit_b32 technique.ptq.transform.attention=true     # overrides follow
+    python -m bench.clip vit_b32 --preset quick --page clip.md           # one part, shorter, on a page of its own
+    python -m bench.clip vit_b32 technique.ptq.transform.attention=true  # overrides follow
 
 A part is a function of PARTS that returns Markdown; it replaces what stands between its two marks on the page
-(``<!-- latency -->`` and ``<!-- end of latency -->``). The text around them is written by hand.
+(``<!-- vit_b32 -->`` and ``<!-- end of vit_b32 -->``). The text around them is written by hand.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WANTED_SPEEDUP, WANTED_SHARE = 3.8, 0.27  # of ViT-B/32's image tower, on a CPU 
 def main(arguments: Sequence[str] = ()) -> None:
     args = parse(arguments)
     for name in args.parts or PARTS:
-        text = PARTS[name](args)
+        text = PARTS[name](name, args)
         print(text, flush=True)
         write_part(args.page, name, text)
 
@@ -49,14 +49,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("words", nargs="*", metavar="PART | key=value", help=f"{parts}; overrides as for run.py")
     parser.add_argument("--preset", default="default", help="a name in conf/benchmark")
     parser.add_argument("--page", type=Path, default=PAGE)
-    parser.add_argument("--shapes", type=lambda text: text.split(","), default=list(SHAPES), help=",".join(SHAPES))
     args = parser.parse_intermixed_args(list(arguments))
     args.overrides = [word for word in args.words if "=" in word]
     args.parts = [word for word in args.words if "=" not in word]
     for name in args.parts:
         one_of("part", name, PARTS)
-    for name in args.shapes:
-        one_of("--shapes", name, SHAPES)
     return args
 
 
@@ -71,21 +68,17 @@ def write_part(page: Path, name: str, text: str) -> None:
     page.write_text(f"{before}{first}\n{text.strip()}\n{last}{after}", encoding="utf-8")
 
 
-def latency(args: argparse.Namespace) -> str:
-    """Tables of every shape and tower."""
-    found = {SHAPES[name]: measured(name, args) for name in args.shapes}
-    facts, commit = machine(), str(code_version()["commit"])[:7]
-    command = " ".join(["python -m bench.clip latency --preset", args.preset, *args.overrides])
-    weights = "Random weights." if all(pressing.is_random for pressing in found.values()) else "Weights as given."
-    lines = [f"`{command}` at commit {commit}, {facts['cores']} cores of {facts['cpu']}. {weights}"]
-    lines += [part for title, pressing in found.items() for tower in TOWERS for part in table(pressing, title, tower)]
-    return "\n\n".join(lines)
-
-
-def measured(name: str, args: argparse.Namespace) -> Pressing:
-    """The experiment of this shape; what it still has to build and measure it does when it is asked."""
+def latency(name: str, args: argparse.Namespace) -> str:
+    """Tables of every tower of a shape, from the experiment of that name."""
     made = arms(f"experiment=clip_{name}_latency", f"benchmark={args.preset}", *args.overrides)
-    return Pressing(made.job, made.graph, made.done)
+    pressing = Pressing(made.job, made.graph, made.done)
+    tables = [part for tower in TOWERS for part in table(pressing, SHAPES[name], tower)]
+    facts, commit = machine(), str(code_version()["commit"])[:7]
+    command = " ".join(["python -m bench.clip", name, "--preset", args.preset, *args.overrides])
+    weights = "Random weights." if pressing.is_random else "Weights as given."
+    return "\n\n".join(
+        [f"`{command}` at commit {commit}, {facts['cores']} cores of {facts['cpu']}. {weights}", *tables]
+    )
 
 
 def table(pressing: Pressing, title: str, tower: str) -> list[str]:
@@ -127,7 +120,7 @@ def claim(contest: Contest, shape: str, *, goal: bool) -> str:
     return f"INT8 in OpenVINO against ONNX Runtime FP32: {speed}{wanted[0]}; {size / whole:.1%} of the bytes{wanted[1]}"
 
 
-PARTS: Mapping[str, Callable[[argparse.Namespace], str]] = {"latency": latency}
+PARTS: Mapping[str, Callable[[str, argparse.Namespace], str]] = dict.fromkeys(SHAPES, latency)
 
 if __name__ == "__main__":
     main(sys.argv[1:])
