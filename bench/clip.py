@@ -95,8 +95,8 @@ def contest_of(pressing: Pressing, tower: str) -> Contest:
     contenders: dict[str, Contender] = {}
     for item in pressing.pressed:
         contenders |= rows(item, tower)
-    base = f"{pressing.graph.baseline.slug}/{tower}"
-    return Contest(contenders, pressing.session, None, f"{base}/{ANCHOR}", f"{base}/{LOSSLESS}")
+    anchor, lossless = (f"{pressing.graph.baseline.slug}/{tower}/{engine}" for engine in (ANCHOR, LOSSLESS))
+    return Contest(contenders, pressing.session, None, anchor, lossless if lossless in contenders else anchor)
 
 
 def rows(item: Pressed, tower: str) -> dict[str, Contender]:

@@ -45,8 +45,8 @@ def graph(job: Job) -> Graph:
     equal = equal_of(stages[-1]) if arms and job.config["control"] != PLAIN_CONTROL else None
     pressed = _unique([baseline, *(arm for arm in (control, equal) if arm), *wanted])
     order = _unique([source for stage in [*stages[:-1], *pressed] for source in (*_ancestors(stage), stage)])
-    expected = (any(arm(stage) is not None for stage in results) for arm in (control_of, equal_of))
-    return Graph(order, pressed, baseline, control, next(expected), equal, next(expected))
+    expected = [any(arm(stage) is not None for stage in results) for arm in (control_of, equal_of)]
+    return Graph(order, pressed, baseline, control, expected[0], equal, expected[1])
 
 
 def _techniques(job: Job, teacher: Stage | None) -> list[Stage]:
