@@ -14,11 +14,11 @@ PARTS = {
     "speed": "TinyBERT and its aligned shape in every engine, with the PyTorch reference rows",
     "quantization": "MiniLM's INT8 files, ours and the rivals' (make peers first), in one session",
     "quantization_shapes": "the BERT-base shape: our INT8 file, NNCF's, FP32 and bf16",
-    "quantization_vit": "the shape of ViT-B/32: our INT8 file, FP32 and bf16",
     "quantization_seeds": "PTQ (3 seeds x 5 draws, and without its parts) and QAT (3 seeds): drop and agreement",
     "quantization_cost": "seconds of PTQ, and a QAT step against a plain one",
     "pruning": "metric against sparsity and against measured latency: unstructured, n:m, structured, layers",
     "sweep": "8 temperatures in one sweep against 8 fresh runs, a job's start, Ray against one process",
+    "clip": "the page of CLIP: ViT-B/32 and ViT-B/16 as FP32, BF16, INT8 and pruned, both towers and the pair",
     "summary": "every variant of MiniLM in one session: size, speed-up, metric drop",
 }
 

@@ -21,7 +21,7 @@ from modelpress.report.record import Interval
 ABSENT = "–"
 TITLES = (
     *("file", "runs in", "accuracy", "drop, points", "agreement, %", "p50, ms"),
-    *("speed-up over {anchor}", "over {lossless}", "MB", "made in, s"),
+    *("items/s", "speed-up over {anchor}", "over {lossless}", "MB", "made in, s"),
 )
 
 
@@ -114,6 +114,7 @@ def _cells(contest: Contest, key: str, shape: str) -> list[str]:
         f"{entry.plan.engine} {row.precision}",
         *_quality_cells(contest, key),
         number(row.latency_ms.p50 if row.latency_ms else None, 2),
+        number(row.throughput_per_s, 0),
         *(_ratio_cell(contest, base, key, shape) for base in (contest.anchor, contest.lossless)),
         number(plan_size_mb(entry.plan) if entry.sized else None, 1),
         number(entry.seconds, 0),

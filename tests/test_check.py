@@ -54,6 +54,7 @@ CASES: list[tuple[list[str], str]] = [
     (["press=lats"], "press is 'lats'; allowed: 'last', 'all'. Did you mean 'last'?"),
     (["seed=-1"], "seed is -1; allowed: 0 to 4294967295"),
     (["name=a/b"], "name is 'a/b'; it names a folder"),
+    (["technique=[finetune,ptq]", "side_by_side=true"], "technique.finetune: what stands side by side starts from it"),
     (["technique=[]"], "technique selects no stage"),
     (["technique.distill.objective.temperature=hot"], "objective.temperature is 'hot'; Distillation takes float"),
     (["+technique.distill.objective.temprature=2"], "takes no 'temprature'. Did you mean 'temperature'?"),
@@ -203,7 +204,9 @@ def test_the_order_of_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert inspect(cfg)[0] == [
         "technique.prune may not come after technique.qat (qat). Turn them round: 'technique=[prune,qat]'"
     ]
-    cfg.technique = dict(reversed(parts.items()))
+    cfg.side_by_side = True  # then neither comes after the other
+    assert inspect(cfg)[0] == []
+    cfg.technique, cfg.side_by_side = dict(reversed(parts.items())), False
     assert inspect(cfg)[0] == []
 
 

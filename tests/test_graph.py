@@ -201,3 +201,34 @@ def test_a_technique_follows_the_wishes_of_its_model_unless_the_user_says_otherw
     both = compose(["model=clip_tiny", "finetune.trainer.max_epochs=1"])
     stages = graph(Job.of(both, Path("run"))).order
     assert {s.spec["trainer"]["max_epochs"] for s in stages if s.spec and s.name == "finetune"} == {1}
+
+
+def test_techniques_side_by_side_start_from_one_network(world: Path) -> None:
+    base = [o for o in tiny.overrides(world) if not o.startswith(("technique", "model", "teacher"))]
+    subject = ["model=hf", f"model.path={world / 'checkpoint'}", "side_by_side=true"]
+    network = graph(Job.of(compose([*base, *subject, "technique=[ptq,prune]"]), world / "run"))
+    assert titles(network) == ["hf · finetune", "hf · ptq", "hf · prune"]
+    assert network.pressed == network.order  # press=last, and yet all are shown
+    assert [stage.role for stage in network.pressed] == ["baseline", "candidate", "candidate"]
+    assert [stage.parent for stage in network.order] == [None, network.baseline, network.baseline]
+    assert (network.control, network.control_expected) == (None, True)
+
+
+def test_side_by_side_a_student_that_is_taught_starts_untrained(world: Path) -> None:
+    network = graph_of(world, "technique=[distill,ptq]", "side_by_side=true")
+    assert titles(network) == ["hf · finetune", "tinybert · finetune", "tinybert · distill", "tinybert · ptq"]
+    roles = {stage.title: stage.role for stage in network.pressed}
+    assert roles["hf · finetune"] == "baseline"
+    assert list(roles.values()).count("candidate") == 3
+    distilled, quantized = network.order[2:]
+    assert distilled.parent is None
+    assert quantized.parent is network.order[1]
+
+
+def test_arms_are_expected_of_any_technique_side_by_side(world: Path) -> None:
+    base = [o for o in tiny.overrides(world) if not o.startswith(("technique", "model", "teacher"))]
+    subject = ["model=hf", f"model.path={world / 'checkpoint'}", "side_by_side=true"]
+    for techniques, expected in {"prune_structured,ptq": (True, True), "ptq,bf16": (False, False)}.items():
+        network = graph(Job.of(compose([*base, *subject, f"technique=[{techniques}]"]), world / "run"))
+        assert (network.control_expected, network.equal_expected) == expected
+        assert (network.control, network.equal) == (None, None)

@@ -233,3 +233,18 @@ def test_what_a_latency_depends_on_counts_where_it_decides(
 
     assert (key_of("parameters", change) == key_of("parameters")) is parameters
     assert (key_of("latency_ms", change) == key_of("latency_ms")) is latency_ms
+
+
+@pytest.mark.parametrize(("epochs", "random"), [(0, True), (1, False)])
+def test_weights_are_random_until_something_is_learned(tmp_path: Path, epochs: int, random: bool) -> None:
+    change = f"technique.prune_structured.trainer.max_epochs={epochs}"
+    cfg = compose(["experiment=clip_vit_b32_latency", f"store={tmp_path}", change])
+    adopted, *others, pruned = graph(Job.of(cfg, tmp_path)).pressed
+    assert all(stage.is_random for stage in (adopted, *others))
+    assert pruned.is_random is random
+
+
+def test_a_checkpoint_and_what_comes_of_it_is_not_random(world: Path, tmp_path: Path) -> None:
+    assert not quantized(world, "ptq").is_random  # of a fine-tuned network
+    given = ["experiment=clip_vit_b32_latency", "model.pretrained=openai", f"store={tmp_path}"]
+    assert not any(stage.is_random for stage in graph(Job.of(compose(given), tmp_path)).pressed)

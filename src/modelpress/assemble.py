@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NUMERICS = "numerics.json"  # beside the weights of a quantized or 16-bit stage
 PRUNING = "pruning.json"  # and of a pruned one
+RANDOM = "its weights are random (no checkpoint was given and nothing was trained)"
 PREPROCESSED = 200  # test items on which pre-processing is timed
 
 
@@ -153,8 +154,15 @@ def _blank(pressing: Pressing, item: Pressed, kind: tuple[str, str, str], shape:
             **pruning(item.entry.folder / "model", facts),
             **({"description": described(stage)} if stage.role == "control" else {}),
             **numerics(item.entry.folder / "model"),
+            **random_weights(pressing, stage),
+            **({"one_of_several": True} if _alike(pressing, stage) > 1 else {}),
         },
     )
+
+
+def _alike(pressing: Pressing, stage: Stage) -> int:
+    """How many stages of the same role and model there are in the report."""
+    return sum((s.role, s.recipe.name) == (stage.role, stage.recipe.name) for s in pressing.graph.pressed)
 
 
 def described(control: Stage) -> str:
@@ -165,6 +173,14 @@ def described(control: Stage) -> str:
     if control.spec and control.spec["transform"]["_target_"] == QUANTIZE:
         return "the same quantization without training (PTQ)"
     return "same start and steps, no technique"
+
+
+def random_weights(pressing: Pressing, stage: Stage) -> dict[str, Any]:
+    """That a row's network has learned nothing, and why its metric is empty."""
+    if not stage.is_random:
+        return {}
+    reasons = dict.fromkeys(("metric", "metric_drop"), RANDOM) if pressing.is_random else {}
+    return {"weights": "random", "reasons": reasons}
 
 
 def numerics(model: Path) -> dict[str, Any]:

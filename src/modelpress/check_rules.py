@@ -76,6 +76,10 @@ def _attribute(node: Any, name: str) -> object:
 
 
 def _stage_order(config: Tree) -> Iterable[str]:
+    if config["side_by_side"]:
+        if "finetune" in config["technique"] and len(config["technique"]) > 1:
+            yield "technique.finetune: what stands side by side starts from it. Leave it out, or set side_by_side=false"
+        return
     before: list[tuple[str, object]] = []
     for name, stage in config["technique"].items():
         forbidden: Any = _attribute(stage["transform"], "forbidden_after") or ()

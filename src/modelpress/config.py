@@ -54,6 +54,7 @@ class Config:
     seed: int = MISSING
     control: Any = MISSING  # true, false or same_steps: a union, which structured configs do not have
     press: str = MISSING
+    side_by_side: bool = MISSING
     store: str = MISSING
     dataset: Node = MISSING
     model: Node = MISSING

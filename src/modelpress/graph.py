@@ -37,31 +37,34 @@ def graph(job: Job) -> Graph:
     """The stages of ``technique``, with the fine-tuning they need and the control arm they are compared with."""
     teacher = _teacher(job) if job.config["teacher"] else None
     stages = _techniques(job, teacher)
-    baseline = teacher or stages[0]
-    control = control_of(stages[-1]) if job.config["control"] else None
-    equal = equal_of(stages[-1]) if job.config["control"] not in (False, PLAIN_CONTROL) else None
-    wanted = stages if job.config["press"] == "all" else stages[-1:]
+    baseline, beside = teacher or stages[0], job.config["side_by_side"]
+    wanted = stages if beside or job.config["press"] == "all" else stages[-1:]
+    results = wanted if beside else stages[-1:]
+    arms = job.config["control"] and not beside  # techniques side by side are one another's comparison
+    control = control_of(stages[-1]) if arms else None
+    equal = equal_of(stages[-1]) if arms and job.config["control"] != PLAIN_CONTROL else None
     pressed = _unique([baseline, *(arm for arm in (control, equal) if arm), *wanted])
     order = _unique([source for stage in [*stages[:-1], *pressed] for source in (*_ancestors(stage), stage)])
-    expected = control_of(stages[-1]) is not None, equal_of(stages[-1]) is not None
+    expected = [any(arm(stage) is not None for stage in results) for arm in (control_of, equal_of)]
     return Graph(order, pressed, baseline, control, expected[0], equal, expected[1])
 
 
 def _techniques(job: Job, teacher: Stage | None) -> list[Stage]:
     recipe, model = job.recipe("model").resolve(teacher.recipe if teacher else None), job.config["model"]
     specs = {name: merged(job, spec) for name, spec in job.config["technique"].items()}
-    first = next(iter(specs.values()))
+    starts = list(specs) if job.config["side_by_side"] else list(specs)[:1]  # the stages that begin with the model
+    alone = [name for name in starts if _trains_itself(specs[name], teacher)]
     role = "candidate" if teacher else "baseline"
-    parent = None if _trains_itself(first, teacher) else _trained(job, "model", recipe, role, teacher)
+    root = _trained(job, "model", recipe, role, teacher) if alone != starts else None
     recipe.is_trained(job.dataset.labels)  # a conflict of labels shows before anything trains
-    stages = [parent] if parent else []
+    stages = [root] if root else []
     for name, spec in specs.items():
+        parent = stages[-1] if name not in starts else None if name in alone else root
         taught_by = _teacher_of(spec, teacher, parent)
         if parent is None and recipe.init == "teacher":
             taught_by = teacher
         role = "baseline" if not stages and teacher is None else "candidate"
-        parent = Stage(name, role, recipe, model, spec, parent, taught_by)
-        stages.append(parent)
+        stages.append(Stage(name, role, recipe, model, spec, parent, taught_by))
     return stages
 
 

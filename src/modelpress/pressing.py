@@ -63,12 +63,19 @@ class Pressing:
         return load_session(self.measurement.folder)
 
     @property
+    def is_random(self) -> bool:
+        """Whether nothing that is pressed has learned anything: such answers are not compared with right ones."""
+        return all(stage.is_random for stage in self.graph.pressed)
+
+    @property
     def labels(self) -> NDArray[Any] | None:
-        """The right answer to every test item: of a dual encoder, to every image."""
+        """The right answer to every test item: of a dual encoder, to every image. ``None`` for random weights."""
         return self.labels_of("")
 
     def labels_of(self, split: str) -> NDArray[Any] | None:
         """The same for a further test, ``@split``."""
+        if self.is_random:
+            return None
         from modelpress.benchmark.requests import read
 
         files = [requests_file(self.measurement.folder, f"{tower}{split}") for tower in ("main", "image")]

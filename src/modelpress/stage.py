@@ -107,6 +107,13 @@ class Stage:
         """Whether the network is cut out of its teacher (and not loaded from a checkpoint or a parent)."""
         return self.parent is None and self.recipe.init == "teacher"
 
+    @property
+    def is_random(self) -> bool:
+        """Whether no checkpoint, no teacher and no training decided its weights: its answers mean nothing."""
+        if self.spec is not None and self.spec["trainer"]["max_epochs"] != 0:
+            return False
+        return self.parent.is_random if self.parent is not None else self.recipe.init == "random"
+
     def sources_of(self) -> tuple[Stage, ...]:
         """The stages that must be finished first."""
         return tuple(stage for stage in (self.teacher, self.parent, self.rival) if stage is not None)

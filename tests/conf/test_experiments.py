@@ -17,7 +17,9 @@ from modelpress.job import Job
 from modelpress.pipeline import execute
 from modelpress.report.record import load
 
-EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+EVERY = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+SHAPES = {"clip_vit_b32_latency": "ViT-B-32", "clip_vit_b16_latency": "ViT-B-16"}
+EXPERIMENTS = [name for name in EVERY if name not in SHAPES]
 ROWS = 120
 
 
@@ -124,3 +126,51 @@ def widths_of(rows: list[Any], model: str) -> list[int]:
     """What the student measured was: hidden width, number of heads, neurons."""
     hidden, head, neurons = next(row.details["widths"] for row in rows if row.model == model)
     return [hidden, hidden // head, neurons]
+
+
+SMALL = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 16, "width": 32, "heads": 4, "layers": 2},
+}
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """An experiment about speed alone, with a network of its kind that is small: one for all, from one store."""
+    root, store = tmp_path_factory.mktemp(request.param), tmp_path_factory.getbasetemp() / "shapes"
+    small = [f"model.architecture={SMALL}".replace("'", ""), "technique.prune_structured.transform.round_to=16"]
+    quick = ["benchmark=quick", "benchmark.rounds=2", "benchmark.requests=16", "benchmark.throughput_s=0.05"]
+    given = [f"experiment={request.param}", *small, *quick, "engine=onnxruntime", f"store={store}"]
+    cfg = compose(given)
+    check(cfg)
+    assert execute(Job.of(cfg, root / "run", f"test {request.param}")) is not None
+    return request.param, root / "run"
+
+
+def test_a_table_of_shapes_holds_every_technique_of_one_network(table: tuple[str, Path]) -> None:
+    name, folder = table
+    report = load(folder / "report.json")
+    assert report.name == name
+    assert compose([f"experiment={name}"]).model.architecture == SHAPES[name]
+    rows = {(row.stage, row.tower): row for row in report.rows}
+    stages = {"adopt": "fp32", "ptq": "int8", "prune_structured": "fp32"}
+    assert {key: rows[key].precision for key in rows if key[0] != "bf16"} == {
+        (stage, tower): kind for stage, kind in stages.items() for tower in ("image", "text", "pair")
+    }
+    assert all(row.latency_ms and row.status in ("ok", "unstable") for row in report.rows if row.stage != "bf16")
+    assert all("no bf16 kernels" in str(row.why) for row in report.rows if row.stage == "bf16")
+    whole, pruned, int8 = (rows[stage, "image"] for stage in ("adopt", "prune_structured", "ptq"))
+    assert whole.params_m > 1.2 * pruned.params_m  # type: ignore[operator]
+    assert whole.size_mb > 2 * int8.size_mb  # type: ignore[operator]
+    assert report.complete
+
+
+def test_what_random_weights_answer_is_not_judged(table: tuple[str, Path]) -> None:
+    report = load(table[1] / "report.json")
+    assert all(row.details["weights"] == "random" and row.metric is row.metric_drop is None for row in report.rows)
+    assert report.verdict["verdict"] in ("inconclusive", "does_not_pay")
+    assert "its weights are random" in report.verdict["words"]
+    text = (table[1] / "report.md").read_text()
+    assert "Weights are random" in text
+    assert f"{report.rows[0].model} · ptq" in text

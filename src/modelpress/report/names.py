@@ -42,8 +42,9 @@ def row_title(row: Row) -> str:
 
 
 def model_title(row: Row) -> str:
-    """The model; of one tower of two, which."""
-    return row.model if row.tower in ("main", "pair") else f"{row.model} ({row.tower} tower)"
+    """The model; of several stages of it, which; of one tower of two, which."""
+    name = f"{row.model} · {row.stage}" if row.details.get("one_of_several") else row.model
+    return name if row.tower in ("main", "pair") else f"{name} ({row.tower} tower)"
 
 
 def thousands(n: int) -> str:

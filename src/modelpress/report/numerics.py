@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import floor
 from typing import Any
 
-from modelpress.report.names import joined, model_title
+from modelpress.report.names import joined
 from modelpress.report.numbers import fixed, significant
 from modelpress.report.record import Report, Row
 
@@ -18,7 +18,7 @@ def paragraphs(report: Report) -> list[str]:
     found: dict[tuple[str, str], Row] = {}
     for row in report.rows:
         if row.details.get("numerics"):
-            found.setdefault((model_title(row), row.stage), row)
+            found.setdefault((row.model, row.stage), row)
     return [paragraph(row) for row in found.values()]
 
 
@@ -26,7 +26,7 @@ def paragraph(row: Row) -> str:
     """Sentences about one row's ``numerics``; what it does not say is left out."""
     numerics: Mapping[str, Any] = row.details["numerics"]
     sentences = _int8(numerics) if numerics["kind"] == "int8" else _sixteen(numerics)
-    return f"{model_title(row)} ({row.stage}): " + " ".join(f"{text}." for text in sentences if text)
+    return f"{row.model} ({row.stage}): " + " ".join(f"{text}." for text in sentences if text)
 
 
 def _int8(numerics: Mapping[str, Any]) -> list[str]:

@@ -59,6 +59,8 @@ class Row:
 
     ``details`` is free; the report understands these keys and uses each where it is present:
 
+    * ``one_of_several``: other stages of this model have this role too, so it is called by its stage as well;
+    * ``weights``: ``random`` where neither a checkpoint nor training decided them;
     * ``reasons``: ``{field name: why it is None}``, shown where the value would stand;
     * ``description``: what makes a control arm a control, e.g. ``"same start and steps, no teacher"``;
     * ``precision_asked``: what the engine was asked for, where it ran something else;

@@ -9,6 +9,7 @@ from modelpress.report.names import ENGINE_TITLES, VERDICT_TITLES, model_title, 
 from modelpress.report.numbers import NULL, beside
 from modelpress.report.record import ROLES, Report, Row
 
+RANDOM = "Weights are random: size, memory and speed mean something, answers do not."
 BUDGET_NAMES = {
     "latency_ms": ("p50", "ms"),
     "size_mb": ("size", "MB"),
@@ -27,7 +28,7 @@ def sections(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def _heading(role: str, stage: str, model: str) -> str:
-    return f"{role}: {model}" + ("" if stage == role else f" ({stage})")
+    return f"{role}: {model}" + ("" if stage == role or f" · {stage}" in model else f" ({stage})")
 
 
 def headline(report: Report) -> tuple[str, str]:
@@ -54,8 +55,9 @@ def shapes(rows: Sequence[Row]) -> list[str]:
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """One line for every row that failed or is unsupported, and one for all that were disturbed."""
-    lines = [
+    """One line for random weights, one for every row that failed or is unsupported, one for all that were disturbed."""
+    lines = [RANDOM] if any(row.details.get("weights") == "random" for row in rows) else []
+    lines += [
         f"{row_title(row)}: {row.status}. {row.why or 'No reason was recorded.'}"
         for row in rows
         if row.status in ("failed", "unsupported")
