@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from bench.clip_accuracy import emoji
 from bench.contest import Contender, Contest, markdown
 from bench.pressed import arms
 from modelpress.assemble import plan_size_mb
@@ -120,7 +121,7 @@ def claim(contest: Contest, shape: str, *, goal: bool) -> str:
     return f"INT8 in OpenVINO against ONNX Runtime FP32: {speed}{wanted[0]}; {size / whole:.1%} of the bytes{wanted[1]}"
 
 
-PARTS: Mapping[str, Callable[[str, argparse.Namespace], str]] = dict.fromkeys(SHAPES, latency)
+PARTS: Mapping[str, Callable[[str, argparse.Namespace], str]] = {"emoji": emoji} | dict.fromkeys(SHAPES, latency)
 
 if __name__ == "__main__":
     main(sys.argv[1:])
