@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,8 +41,12 @@ class ImageTextData(ImageData):
 
     @cached_property
     def texts(self) -> Texts:
-        """Every text of the dataset, tokenized once per process."""
-        return tokenized(self.dataset.listing().texts, self.tokenizer, self.wanted, strict=self.dataset.strict)
+        """Every text of the dataset, tokenized once for all data modules that read texts in the same way."""
+        known, key = self.dataset.tokenized, (self.tokenizer.fingerprint(), self.wanted.context_length)
+        if key not in known:
+            texts, strict = self.dataset.listing().texts, self.dataset.strict
+            known[key] = tokenized(texts, self.tokenizer, self.wanted, strict=strict)
+        return replace(known[key], pad_id=self.tokenizer.pad_id, wanted=self.wanted)
 
     @property
     def tokens_per_item(self) -> float:
