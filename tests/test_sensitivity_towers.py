@@ -127,3 +127,22 @@ def test_an_image_classifier(tmp_path: Path) -> None:
     assert {layer.name: layer.why for layer in study.float_layers} == {
         "network.head": "float by default: a handful of rows that decide everything"
     }
+
+
+def test_mixed_precision_of_a_dual_encoder_that_chooses_by_prompts(tmp_path: Path) -> None:
+    """Two templates per class; the search and the table judge as the network does with those prompts."""
+    fill(tmp_path / "pictures", {"w1": 80, "w2": 80, "w3": 80})
+    text = [f"model.tokenizer={tinyclip.write_tokenizer(tmp_path / 'tokenizer')}"]
+    folder = [f"dataset.path={tmp_path / 'pictures'}", "dataset.templates=['{}','w9 {} w8']"]
+    given = [*DUAL[:3], "dataset=imagefolder", *DUAL[4:], "technique.ptq.transform.max_metric_drop=0.0"]
+    run = stages(tmp_path, "prompts", *given, *text, *folder)
+    model, data = opened(run)
+    search = model.numerics.details["search"]
+    assert len(data.prompts("validation")[0]["labels"]) == 6
+    assert search["drop"] <= 0
+    study = of_run(run, 10_000)
+    model.answer(data.prompts("validation"))
+    set_mode(model, "float")
+    hits = [model(batch).logits.argmax(1) == batch["labels"] for batch in data.eval_dataloader("validation")]
+    assert study.accuracy == pytest.approx(float(torch.cat(hits).double().mean()))
+    assert study.together.metric_drop == pytest.approx(search["drop"])
