@@ -124,6 +124,10 @@ def test_table_json_and_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert errors[0] > 100 * errors[1] > 0
     assert [ATTENTION + name for name in ("query", "key", "value")] in [group["layers"] for group in record["groups"]]
     assert record["together"]["metric_drop"] > 0.1
+    parts = {part["part"]: part for part in record["parts"]}
+    assert set(parts) == {"embeddings", "attention", "MLP", "projections"}
+    assert parts["projections"]["layers"] == [POOLER]
+    assert parts["projections"]["output_error"] == errors[0]
     assert 0.7 < record["accuracy"] < 1
     page = (run / "sensitivity.html").read_text()
     assert "encoder.layer.0.attention.self.{query,key,value}" in page
@@ -278,15 +282,3 @@ def test_a_stage_that_the_store_lost(tmp_path: Path) -> None:
     OmegaConf.save(cfg, run / CONFIG)
     with pytest.raises(ModelPressError, match="hf · adopt of .* is not in the store .*empty"):
         of_run(run)
-
-
-def test_batches_hold_every_item_once_without_padding() -> None:
-    lengths = np.array([3, 5, 3, 2, 3])
-    ids = np.arange(25).reshape(5, 5)
-    found = sensitivity.batched({"input_ids": ids, "labels": np.arange(5), "lengths": lengths})
-    assert [batch["input_ids"].shape[1] for batch in found] == [2, 3, 5]
-    order = torch.cat([batch["labels"] for batch in found]).tolist()
-    assert sorted(order) == list(range(5))
-    for batch in found:
-        for row, label in zip(batch["input_ids"], batch["labels"], strict=True):
-            assert row.tolist() == ids[label, : lengths[label]].tolist()

@@ -41,7 +41,7 @@ def write(pressing: Pressing) -> Report:
     evidence = collect(pressing)
     budget = Budget(**job.config["budget"])
     expected = {"control_expected": pressing.graph.control_expected, "equal_expected": pressing.graph.equal_expected}
-    verdict = judge(evidence, pressing.labels, budget, **expected)
+    verdict = judge(evidence, pressing.labels, budget, metric=job.dataset.metric, **expected)
     found = environment(pressing)
     rows = [entry.row for entry in evidence]
     report = Report(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,9 +21,25 @@ def ask(model: Model, data: Any, split: str) -> None:
         model.answer({name: tensor.to(device) for name, tensor in batch.items()} for batch in data.prompts(split))
 
 
-def questions(model: Model, data: Any, split: str) -> Iterable[Batch]:
-    """The batches of ``split``, after the texts to choose from that a dual encoder is shown first."""
-    return [*(data.prompts(split) if model.embedding_width is not None else ()), *data.eval_dataloader(split)]
+@dataclass(frozen=True)
+class Questions:
+    """Batches that can be gone through again and again, made anew each time: a split of images may not fit in memory.
+
+    Before them come the texts to choose from that a dual encoder is shown first.
+    """
+
+    prompts: Sequence[Batch]
+    batches: Iterable[Batch]
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from self.prompts
+        yield from self.batches
+
+
+def questions(model: Model, data: Any, split: str, limit: int | None = None) -> Questions:
+    """The batches of ``split``; with ``limit`` at most so many items, drawn at random but always the same."""
+    batches = data.eval_dataloader(split) if limit is None else data.labelled(split, limit)
+    return Questions(data.prompts(split) if model.embedding_width is not None else (), batches)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ Torch-free until something has to be measured.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +20,19 @@ from modelpress.stage import request as stage_request
 from modelpress.store import Entry, Request, write_atomic
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from modelpress.models.base import Batch, Model
 
 RESULT = "sensitivity.json"
-BATCH = 32
 # the code that decides the numbers, beside the network and the dataset
 CODE = tuple(
     f"modelpress.{name}"
     for name in (
-        *("sensitivity", "data.batching", "data.module", "data.requests", "data.tokenizer", "data.tokens"),
+        *("sensitivity", "evaluation", "data.batching", "data.module", "data.tokenizer", "data.tokens"),
+        *("data.image_batches", "data.image_module", "data.image_text_module"),
         *("models.attention", "models.base", "models.classifier", "models.numerics"),
-        *(f"quantization.{name}" for name in ("attach", "fake", "files", "layers", "quantizers", "sensitivity")),
+        *("models.dual", "models.clip_network", "models.clip_tower", "models.separate", "models.image_classifier"),
+        *(f"quantization.{name}" for name in ("attach", "batch_norm", "fake", "files", "layers", "parts")),
+        *("quantization.quantizers", "quantization.sensitivity"),
     )
 )
 
@@ -113,6 +113,7 @@ def _measure(job: Job, stage: Stage, done: Mapping[Stage, Entry], samples: int, 
     """Fill a store entry."""
     from modelpress.benchmark.lock import shared
     from modelpress.callbacks.progress import tracked
+    from modelpress.evaluation import questions
     from modelpress.quantization import sensitivity
     from modelpress.training import Arm
 
@@ -120,34 +121,31 @@ def _measure(job: Job, stage: Stage, done: Mapping[Stage, Entry], samples: int, 
     data: Any = arm.datamodule()
     model = arm.model_of(stage)
     assert model is not None
-    batches = batched(data.requests("validation", limit=samples))
+    batches = questions(model, data, "validation", samples)
     with shared(f"sensitivity of {stage.title}"):
         record = {
             **_whole(model, batches),
+            "parts": _parts(model, batches),
             "groups": sensitivity.as_table(sensitivity.measure(model, batches, tracked)),
-            "available": len(data.tokens("validation")),
+            "available": data.size("validation"),
             "float_layers": _float_layers(model),
         }
     write_atomic(folder / RESULT, json.dumps(record, allow_nan=False))
 
 
-def batched(arrays: Mapping[str, NDArray[Any]]) -> list[Batch]:
-    """Requests (see :mod:`modelpress.data.requests`) in batches of one length each, so that nothing is padding."""
-    import numpy as np
-    import torch
+def _parts(model: Model, batches: Iterable[Batch]) -> list[dict[str, Any]]:
+    """Every part of the network alone in INT8, the most harmful first."""
+    from modelpress.callbacks.progress import tracked
+    from modelpress.quantization.parts import parts
+    from modelpress.quantization.sensitivity import measure
 
-    from modelpress.data.batching import equal_length_batches
-
-    lengths = arrays["lengths"]
-    batches: list[Batch] = []
-    for rows in equal_length_batches(lengths, np.arange(len(lengths)), BATCH):
-        length = int(lengths[rows[0]])
-        inputs = {name: a[rows, :length] if a.ndim > 1 else a[rows] for name, a in arrays.items() if name != "lengths"}
-        batches.append({name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in inputs.items()})
-    return batches
+    found = parts(model)
+    titles = {names: title for title, (names, _) in found.items()}
+    rows = measure(model, batches, tracked, dict(found.values()))
+    return [{**row.to_json(), "part": titles[row.layers]} for row in rows]
 
 
-def _whole(model: Model, batches: list[Batch]) -> dict[str, Any]:
+def _whole(model: Model, batches: Iterable[Batch]) -> dict[str, Any]:
     """Accuracy of the float network, and what all layers together in INT8 cost."""
     from modelpress.quantization.attach import set_mode, twins_of
     from modelpress.quantization.sensitivity import Sensitivity, answers
@@ -158,7 +156,8 @@ def _whole(model: Model, batches: list[Batch]) -> dict[str, Any]:
     twins = twins_of(model)
     parameters = sum(twin.weight.numel() for twin in twins.values())
     together = Sensitivity(tuple(twins), parameters, *answers(model, batches).against(reference))
-    return {"accuracy": reference.accuracy, "samples": len(reference.labels), "together": together.to_json()}
+    whole = {**together.to_json(), "part": "all together"}
+    return {"accuracy": reference.accuracy, "samples": len(reference.labels), "together": whole}
 
 
 def _float_layers(model: Model) -> list[dict[str, Any]]:
@@ -196,6 +195,7 @@ def study_of(stage: Stage, numerics: Numerics, record: Mapping[str, Any], comman
         samples=record["samples"],
         available=record["available"],
         together=_group(record["together"]),
+        parts=[_group(row) for row in record["parts"]],
         groups=sorted(groups, key=lambda group: -group.output_error),
         float_layers=_reasons(record, details, {name for row in searched for name in row["layers"]}),
         notes=_notes(details, search, bool(searched)),

@@ -28,7 +28,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Register ``modelpress sensitivity``."""
     parser = subparsers.add_parser(
         "sensitivity",
-        description="Run one group of layers in INT8 at a time and show what it costs on the validation split.",
+        description="Run one part of a network, then one group of layers, in INT8 at a time and show what each costs "
+        "on the validation split.",
         epilog="Example: modelpress run technique=ptq model=minilm && modelpress sensitivity outputs/latest",
     )
     parser.add_argument("run", nargs="?", default="outputs/latest", help="folder of a run (%(default)s)")
@@ -40,14 +41,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def main(args: argparse.Namespace) -> int:
     """Run ``modelpress sensitivity``."""
-    from modelpress.report import sensitivity
+    from modelpress.report.sensitivity import render
+    from modelpress.report.sensitivity_page import page
     from modelpress.store import write_atomic
 
     run = Path(args.run)
     study = of_run(run, args.samples)
-    sensitivity.render(study)
+    render(study)
     write_atomic(run / RESULT, json.dumps(study.to_json(), indent=1, allow_nan=False) + "\n")
-    write_atomic(run / PAGE, sensitivity.page(study))
+    write_atomic(run / PAGE, page(study))
     print(f"\nThe page: {run / PAGE}")
     return 0
 

@@ -53,6 +53,7 @@ TRANSFORM_CODE = {
             "options",
             "removal",
             "select",
+            "sizing",
             "structure",
             "table",
         )

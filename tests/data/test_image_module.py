@@ -125,6 +125,17 @@ def test_calibration_takes_as_many_as_asked_for(folder: Path, tmp_path: Path) ->
         data.calibration(4)
 
 
+def test_some_labelled_images_of_any_split(folder: Path, tmp_path: Path) -> None:
+    data = make(folder, tmp_path, crop=0.4, eval_batch_size=2)
+    plain = everything(data.eval_dataloader("test"))
+    loader = data.labelled("test", 3)
+    found = everything(loader)
+    assert [len(batch["index"]) for batch in loader] == [2, 1]
+    assert torch.equal(found["pixel_values"], plain["pixel_values"][found["index"]])
+    assert torch.equal(found["labels"], plain["labels"][found["index"]])
+    assert sorted(everything(data.labelled("test", 99))["index"].tolist()) == list(range(data.size("test")))
+
+
 def test_inputs_for_engines(folder: Path, tmp_path: Path) -> None:
     data = make(folder, tmp_path)
     test = everything(data.test_dataloader())

@@ -51,6 +51,16 @@ def test_training_pairs_are_the_files_and_no_caption_comes_twice(make: Any) -> N
     assert data.items == 2 * len(rows)
 
 
+def test_captions_that_are_cut_are_mentioned_once(make: Any, csv: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """However many data modules a run makes; one that reads less is another matter."""
+    dataset = ImageText(str(csv), batch_size=16)
+    for context in (4, 4, 3, 4):
+        data = make(dataset, preprocess={"context_length": context})
+        assert data.texts.lengths(np.arange(8)).max() == data.texts.wanted.context_length == context
+    said = [record.message for record in caplog.records if "were cut" in record.message]
+    assert [line.partition("than the ")[2][0] for line in said] == ["4", "3"]
+
+
 def test_evaluation_shows_images_alone_and_prompts_are_their_candidates(make: Any) -> None:
     data = make()
     batches, prompts = list(data.test_dataloader()), data.prompts("test")

@@ -96,6 +96,15 @@ def test_another_draw_takes_other_texts(reviews_csv: str, tokenizer_folder: Path
     assert len({tuple(rows(6, draw)) for draw in range(8)}) > 3  # lengths come in random order too
 
 
+def test_some_labelled_items_of_any_split_again_and_again(data: TextData) -> None:
+    loader = data.labelled("validation", 5)
+    first, second = ([int(i) for batch in loader for i in batch["index"]] for _ in range(2))
+    assert first == second
+    assert len(set(first)) == 5 < data.size("validation")
+    assert all(batch["attention_mask"].all() for batch in loader)
+    assert sum(len(batch["labels"]) for batch in data.labelled("validation", 10_000)) == data.size("validation")
+
+
 @pytest.mark.parametrize("samples", [0, 7])
 def test_too_few_items_to_calibrate_with(samples: int, data: TextData) -> None:
     message = rf"{samples} calibration samples were asked for; dataset csv has 6 .*Set transform.samples to 1 … 6"

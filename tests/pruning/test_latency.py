@@ -11,6 +11,7 @@ from modelpress.errors import ModelPressError
 from modelpress.pruning import latency as module
 from modelpress.pruning.latency import described, equal, fit, layer_macs, reachable, sized, with_layers
 from modelpress.pruning.shapes import LayerShape, Shape
+from modelpress.pruning.sizing import Sizing
 from modelpress.pruning.structure import macs, shape_of
 from modelpress.pruning.table import AIM, CHECKS
 from modelpress.report.record import Interval
@@ -43,6 +44,10 @@ def model(classifier: Make) -> Any:  # noqa: F811
     return classifier(hidden_size=32, intermediate_size=64, num_attention_heads=4, num_hidden_layers=4)
 
 
+def sizing(model: Any, remove: list[str]) -> Sizing:
+    return Sizing(model, remove, 8, "latency_ms", lambda count: pytest.fail("no layer is chosen by its score"))
+
+
 @pytest.mark.parametrize("remove", [["neurons"], ["heads", "neurons", "width"], ["layers"]])
 @pytest.mark.parametrize("share", [0.9, 0.7])
 def test_the_chosen_shape_meets_the_budget(model: Any, remove: list[str], share: float) -> None:
@@ -50,7 +55,7 @@ def test_the_chosen_shape_meets_the_budget(model: Any, remove: list[str], share:
     least = machine.ms(reachable(shape_of(model), remove, 8)[-1])
     budget = least + share * (machine.ms(shape_of(model)) - least)
     before = shape_of(model)
-    shape = fit(model, machine, budget, remove=remove, round_to=8)
+    shape = fit(sizing(model, remove), machine, budget)
     assert 1.01 * machine.ms(shape) <= budget
     larger = [other for other in reachable(before, remove, 8) if machine.ms(other) > machine.ms(shape)]
     assert machine.ms(shape) >= 0.85 * budget or machine.ms(larger[-1]) > AIM * budget  # or steps are too coarse
@@ -60,7 +65,7 @@ def test_the_chosen_shape_meets_the_budget(model: Any, remove: list[str], share:
 
 def test_a_table_serves_every_prediction(model: Any) -> None:
     machine = Machine()
-    fit(model, machine, machine.ms(shape_of(model)) * 0.9, remove=["neurons"], round_to=8)
+    fit(sizing(model, ["neurons"]), machine, machine.ms(shape_of(model)) * 0.9)
     probes = [shape for shape in machine.seen if len(shape.layers) < 4]
     assert {len(shape.layers) for shape in probes} == {1, 3}
     assert len(probes) <= 2 * module.POINTS
@@ -71,7 +76,7 @@ def test_an_unreachable_budget_names_the_smallest(model: Any) -> None:
     machine = Machine(floor=2.0)
     least = machine.ms(reachable(shape_of(model), ["neurons"], 8)[-1])
     with pytest.raises(ModelPressError, match=rf"budget\.latency_ms is 1, but removing neurons reaches {least:.3g} ms"):
-        fit(model, machine, 1.0, remove=["neurons"], round_to=8)
+        fit(sizing(model, ["neurons"]), machine, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +85,11 @@ def test_an_unreachable_budget_names_the_smallest(model: Any) -> None:
 )
 def test_what_is_missing_is_said(model: Any, latency: Any, budget: float | None, words: str) -> None:
     with pytest.raises(ModelPressError, match=words):
-        fit(model, latency, budget, remove=["neurons"], round_to=8)
+        fit(sizing(model, ["neurons"]), latency, budget)
 
 
 def test_a_network_that_is_fast_enough_stays(model: Any) -> None:
-    assert fit(model, Machine(), 1000.0, remove=["neurons"], round_to=8) == shape_of(model)
+    assert fit(sizing(model, ["neurons"]), Machine(), 1000.0) == shape_of(model)
 
 
 def test_layers_are_dropped_until_both_are_as_slow(model: Any) -> None:

@@ -11,15 +11,18 @@ import pytest
 from torch import nn
 
 import tests.tiny as tiny
-from modelpress.benchmark.session import Measurement
+from modelpress.benchmark.session import Measurement, Workload
 from modelpress.config import compose
+from modelpress.engines.base import Plan
 from modelpress.errors import ModelPressError
 from modelpress.graph import graph
 from modelpress.job import Job
 from modelpress.pruning import on_engine
 from modelpress.pruning.on_engine import FILE, EngineLatency, deciding, engine_names, interval, shortened, structure
 from modelpress.training import Arm
+from tests import tinyclip
 from tests.benchmark.fakes import settings
+from tests.test_training_clip import write_pairs
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +69,35 @@ def test_a_real_network_in_a_real_engine(world: Path, tmp_path: Path) -> None:
     assert again(model) == found
 
 
+def test_both_towers_of_a_dual_encoder_are_timed_as_one(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs")
+    model = tinyclip.dual(tmp_path / "tokenizer")
+    given = ["model=clip_tiny", "technique=ptq", "dataset=image_text", f"dataset.path={tmp_path / 'pairs/pairs.csv'}"]
+    short = [line for line in tiny.overrides(tmp_path) if line.startswith(("benchmark", "store"))]
+    job = Job.of(compose([*given, *short, "engine=[onnxruntime]"]), tmp_path / "run")
+    data = job.dataset.datamodule(tmp_path / "tokenizer", seed=1, cache=tmp_path / "cache")
+    latency = EngineLatency(job, data, tmp_path)
+    found = latency(model)
+    assert 0.001 < found.ci_low <= found.value <= found.ci_high < 1000
+    assert str(latency) == "onnxruntime fp32 at data"
+    workload = latency._workload(tmp_path, 5)
+    assert workload.inputs == "pair"
+    with np.load(workload.requests) as arrays:
+        assert set(arrays) == {"pixel_values", "input_ids", "lengths"}
+        assert len(arrays["pixel_values"]) == 5
+
+
 @pytest.fixture
 def stubbed(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A latency whose export, engine and session are fakes; ``make(rows)``."""
 
     def make(rows: Rows, *extra: str) -> EngineLatency:
         latency = EngineLatency(job_of(world, *extra), None, tmp_path)
-        plan = type("Plan", (), {})
-        built = [plan() for _ in rows.ms]
-        for one, precision in zip(built, rows.ms, strict=True):
-            one.engine, one.precision = latency.engines[0], precision
+        built = [Plan(latency.engines[0], "", precision, "x", {}) for precision in rows.ms]
         engine = type("Engine", (), {"build": lambda *_: built})()
         monkeypatch.setattr("modelpress.benchmark.measure.measure", rows)
         monkeypatch.setattr("modelpress.export.onnx.export", lambda *_: {"main": Path("x.onnx")})
-        monkeypatch.setattr(EngineLatency, "_workload", lambda *_: None)
+        monkeypatch.setattr(EngineLatency, "_workload", lambda *_: Workload("1x16", Path("x.npz")))
         latency.job.__dict__["engines"] = dict.fromkeys(latency.job.config["engine"], engine)
         return latency
 

@@ -11,7 +11,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from modelpress.report import sensitivity
+from modelpress.report import sensitivity, sensitivity_page
 from modelpress.report.sensitivity import FloatLayer, Group, Study, common_parent, label
 from tests.report.test_html import CHROMIUM, QUIET, Outline
 
@@ -32,7 +32,12 @@ def study() -> Study:
         accuracy=0.8457,
         samples=512,
         available=1_234,
-        together=Group(tuple(name for group in groups[1:] for name in group.layers), 1_032_960, 0.0059, 5e-3, 0.0098),
+        together=Group(
+            tuple(name for group in groups[1:] for name in group.layers),
+            *(1_032_960, 0.0059, 5e-3, 0.0098),
+            part="all together",
+        ),
+        parts=[Group(QKV, 442_368, 0.0039, 4.2e-3, 0.0098, part="attention")],
         groups=groups,
         float_layers=[
             FloatLayer("network.bert.pooler.dense", 147_456, "the mixed-precision search"),
@@ -64,6 +69,12 @@ def test_table_has_every_group_in_order_and_all_together() -> None:
     assert line_of(text, names[2])[1:] == ["590", "-0.20", "7.7e-05", "0.20", "int8"]
     assert line_of(text, names[3])[1:] == ["0.768", "0.00", "0", "0.00", "int8"]
     assert line_of(text, "all together")[2:] == ["1033", "0.59", "5.0e-03", "0.98", "int8"]
+
+
+def test_parts_stand_before_the_layers() -> None:
+    text = printed(study())
+    assert line_of(text, "attention") == ["attention", "3", "442", "0.39", "4.2e-03", "0.98"]
+    assert text.index("\nattention") < text.index("\npooler.dense")
 
 
 def test_it_says_what_was_measured_and_why_layers_are_float() -> None:
@@ -111,7 +122,7 @@ def test_figure_is_valid_and_holds_every_number() -> None:
     """plotly's own validators are the reference for the hand-written dict."""
     from plotly.graph_objects import Figure
 
-    figure = sensitivity.figure(study())
+    figure = sensitivity_page.figure(study())
     assert len(Figure(figure).data) == 4
     json.dumps(figure, allow_nan=False)
     errors = {trace["name"]: dict(zip(trace["y"], trace["x"], strict=True)) for trace in figure["data"][::2]}
@@ -128,7 +139,7 @@ def test_figure_is_valid_and_holds_every_number() -> None:
 
 
 def test_hover_names_every_layer_of_a_group() -> None:
-    texts = [text for trace in sensitivity.figure(study())["data"] for text in trace["hovertext"]]
+    texts = [text for trace in sensitivity_page.figure(study())["data"] for text in trace["hovertext"]]
     shared = next(text for text in texts if "query" in text)
     assert all(name in shared for name in QKV)
     assert "0.78 % of the predictions changed" in shared
@@ -137,13 +148,13 @@ def test_hover_names_every_layer_of_a_group() -> None:
 
 def test_figure_without_any_error() -> None:
     calm = [replace(group, output_error=0.0) for group in study().groups]
-    figure = sensitivity.figure(replace(study(), groups=calm))
+    figure = sensitivity_page.figure(replace(study(), groups=calm))
     low, high = figure["layout"]["xaxis"]["range"]
     assert low < 0 < high
 
 
 def test_page_is_one_file_that_loads_nothing() -> None:
-    text = sensitivity.page(study())
+    text = sensitivity_page.page(study())
     outline = Outline()
     outline.feed(text)
     assert outline.open == []
@@ -151,7 +162,7 @@ def test_page_is_one_file_that_loads_nothing() -> None:
     assert "default-src 'none'" in text
     assert text.count("plotly.js v") == 1
     words = " ".join(outline.text)
-    for expected in ("Names begin with network.bert.", "Layers in float", "mixed-precision search", "0.39", "4.1e-03"):
+    for expected in ("Names begin with network.bert.", "Layers in float", "each part", "0.39", "4.1e-03", "4.2e-03"):
         assert expected in words
     assert "modelpress sensitivity outputs/latest" in words
 
@@ -159,7 +170,7 @@ def test_page_is_one_file_that_loads_nothing() -> None:
 def test_hostile_names_stay_text() -> None:
     evil = '</script><script>alert("x")</script>'
     groups = [replace(group, layers=(f"net.{evil}{number}",)) for number, group in enumerate(study().groups)]
-    text = sensitivity.page(replace(study(), title=evil, groups=groups, float_layers=[FloatLayer(evil, 1, evil)]))
+    text = sensitivity_page.page(replace(study(), title=evil, groups=groups, float_layers=[FloatLayer(evil, 1, evil)]))
     assert evil not in text
     outline = Outline()
     outline.feed(text)
@@ -177,7 +188,7 @@ def test_json_is_plain() -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: the page is not tried in a browser")
 def test_a_browser_draws_both_panels(tmp_path: Path) -> None:
-    (tmp_path / "sensitivity.html").write_text(sensitivity.page(study()), encoding="utf-8")
+    (tmp_path / "sensitivity.html").write_text(sensitivity_page.page(study()), encoding="utf-8")
     command = [
         *(str(CHROMIUM), *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--v=0"),
         *("--virtual-time-budget=5000", "--dump-dom", f"file://{tmp_path / 'sensitivity.html'}"),

@@ -36,6 +36,14 @@ def test_the_example_pays(report: Report) -> None:
     assert found["budget"]["latency_ms"]["met"] is None
 
 
+def test_the_metric_has_the_name_of_the_task() -> None:
+    entries = [*baselines(), candidate(3.3, lost=5)]
+    options: dict[str, Any] = {"control_expected": False, "metric": "recall_at_1"}
+    words = judge(entries, LABELS, Budget(), **options)["words"]
+    assert ". Recall@1 " in words
+    assert "ccuracy" not in words
+
+
 def test_the_control_difference_is_paired() -> None:
     found = overall(candidate(3.3, lost=5), control(60), control_expected=True)
     difference = found["control"]["difference"]

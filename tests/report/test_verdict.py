@@ -64,6 +64,17 @@ def test_pays_when_faster_and_as_good() -> None:
     assert "within the budget" in row.why
 
 
+def test_networks_that_look_at_images_of_different_sizes_are_compared() -> None:
+    """Both are asked about one image; a batch of two is another question."""
+    one, two = candidate(3.3, shape="1x3x64x64"), candidate(3.3, shape="2x3x64x64")
+    judge([*baselines(shape="1x3x224x224"), one, two], LABELS, Budget(), control_expected=False)
+    assert one.row.speedup is not None
+    assert one.row.speedup.vs == "finetune/minilm/onnxruntime/fp32/1x3x224x224"
+    assert one.row.speedup.ratio == pytest.approx(16 / 3.3, rel=0.05)
+    assert two.row.speedup is None
+    assert two.row.details["reasons"]["speedup"] == "There is no such baseline row at 2x3x64x64 on cpu."
+
+
 def test_faster_than_onnxruntime_alone_does_not_pay() -> None:
     """4 times faster than the baseline in ONNX Runtime FP32 would pay; than its own best engine it is not."""
     row = verdict_of(candidate(6.0))

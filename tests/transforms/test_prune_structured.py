@@ -96,8 +96,8 @@ def test_a_shape_that_weights_or_a_measurement_decide_is_not_known() -> None:
 def test_a_latency_budget_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, asked = Shape(12, (LayerShape(2, 6, 32),) * 2), {}
 
-    def fit(model: Any, latency: Any, budget_ms: Any, **options: Any) -> Shape:
-        asked.update(options, latency=latency, budget_ms=budget_ms)
+    def fit(sizing: Any, latency: Any, budget_ms: Any, *_: Any) -> Shape:
+        asked.update(vars(sizing), latency=latency, budget_ms=budget_ms)
         return wanted
 
     monkeypatch.setattr("modelpress.pruning.latency.fit", fit)

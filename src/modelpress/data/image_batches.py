@@ -55,15 +55,17 @@ class Texts:
         return np.full_like(found, self.wanted.context_length) if self.wanted.pad else found
 
 
-def tokenized(texts: list[str], tokenizer: TextTokenizer, wanted: Preprocess, *, strict: bool) -> Texts:
-    """Tokenize; texts beyond the context are cut with a warning, or refused if ``strict``."""
+def tokenized(
+    texts: list[str], tokenizer: TextTokenizer, wanted: Preprocess, *, strict: bool, warn: bool = True
+) -> Texts:
+    """Tokenize; texts beyond the context are cut with a warning (unless ``warn`` is false), or refused if ``strict``."""
     context = wanted.context_length
     if context is None:
         raise ModelPressError(f"{tokenizer.folder}/preprocess.json says no context_length for its texts; add one")
     if strict:
         _refuse_long(texts, tokenizer, context)
     encoded = tokenizer.encode(texts, max_length=context)
-    if encoded.truncated:
+    if encoded.truncated and warn:
         log.warning(
             "%d of %d captions are longer than the %d tokens that the model reads and were cut "
             "(dataset.strict=true refuses them)",

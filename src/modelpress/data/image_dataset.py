@@ -19,6 +19,7 @@ from modelpress.data.text import at_least
 from modelpress.errors import ModelPressError, one_of
 
 if TYPE_CHECKING:
+    from modelpress.data.image_batches import Texts
     from modelpress.data.image_module import ImageData
 
 READING = ("modelpress.data.image_dataset", "modelpress.data.listing", "modelpress.data.splits")
@@ -102,6 +103,7 @@ class ImageDataset(Dataset):
             raise ModelPressError("dataset.crop is 0; allowed: a share of the area above 0, up to 1 (no cropping)")
         self._listing: Listing | None = None
         self._digest: str | None = None
+        self.tokenized: dict[tuple[str, int | None], Texts] = {}  # by tokenizer and context; kept by the data modules
 
     @abstractmethod
     def _list(self) -> Listing:

@@ -157,6 +157,16 @@ class ImageData(LightningDataModule):
         batches = np.split(np.arange(len(rows)), range(size, len(rows), size))[rank::world_size]
         return self._loader(ImageItems(self.pixels, rows, self.wanted), lambda epoch: batches)
 
+    def size(self, split: str) -> int:
+        """Images of a split."""
+        return len(self.rows(split))
+
+    def labelled(self, split: str, limit: int, draw: int = 0) -> BatchLoader:
+        """At most ``limit`` images of any split as they are, without texts, drawn by ``draw``."""
+        chosen, size = np.random.default_rng(draw).permutation(self.size(split))[:limit], self.dataset.eval_batch_size
+        batches = np.split(chosen, range(size, len(chosen), size))
+        return self._loader(ImageItems(self.pixels, self.rows(split), self.wanted), lambda epoch: batches)
+
     def calibration_dataloader(self) -> BatchLoader:
         """All of the calibration split in random order (always the same)."""
         batches = [batch["index"].numpy() for batch in self.calibration(len(self.rows("calibration", pairs=True)))]

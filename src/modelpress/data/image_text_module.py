@@ -42,8 +42,12 @@ class ImageTextData(ImageData):
 
     @cached_property
     def texts(self) -> Texts:
-        """Every text of the dataset, tokenized once per process."""
-        return tokenized(self.dataset.listing().texts, self.tokenizer, self.wanted, strict=self.dataset.strict)
+        """Every text of the dataset, tokenized once for all data modules that read texts in the same way."""
+        known, key = self.dataset.tokenized, (self.tokenizer.fingerprint(), self.wanted.context_length)
+        if key not in known:
+            texts, strict = self.dataset.listing().texts, self.dataset.strict
+            known[key] = tokenized(texts, self.tokenizer, self.wanted, strict=strict)
+        return replace(known[key], pad_id=self.tokenizer.pad_id, wanted=self.wanted)
 
     @property
     def tokens_per_item(self) -> float:
@@ -75,7 +79,7 @@ class ImageTextData(ImageData):
             for view in range(options.views)
             for text in thinned(captions, options.word_dropout, seed=options.augment_seed, view=view)
         ]
-        return tokenized(views, self.tokenizer, self.wanted, strict=False)
+        return tokenized(views, self.tokenizer, self.wanted, strict=False, warn=False)  # said of the whole ones
 
     def _epoch(self, rows: Rows, epoch: int) -> Batches:
         if not self.dataset.unique_candidates:

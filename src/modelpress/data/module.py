@@ -126,17 +126,25 @@ class TextData(LightningDataModule):
         ``draw`` seeds the choice and the order of the batches, which is random, so that the first ones are typical.
         Raises ModelPressError if the split holds fewer.
         """
-        lengths = self.tokens("calibration").lengths
-        if not 1 <= samples <= len(lengths):
+        most = self.size("calibration")
+        if not 1 <= samples <= most:
             raise ModelPressError(
-                f"{samples} calibration samples were asked for; dataset {self.dataset.name} has {len(lengths)} in its "
-                f"calibration split. Set transform.samples to 1 … {len(lengths)}."
+                f"{samples} calibration samples were asked for; dataset {self.dataset.name} has {most} in its "
+                f"calibration split. Set transform.samples to 1 … {most}."
             )
-        generator = np.random.default_rng(draw)
-        chosen = generator.permutation(len(lengths))[:samples]
+        return list(self.labelled("calibration", samples, draw))
+
+    def size(self, split: str) -> int:
+        """Items of a split."""
+        return len(self.tokens(split))
+
+    def labelled(self, split: str, limit: int, draw: int = 0) -> BatchLoader:
+        """At most ``limit`` items of any split, drawn by ``draw``, in batches of equal length in random order."""
+        lengths, generator = self.tokens(split).lengths, np.random.default_rng(draw)
+        chosen = generator.permutation(len(lengths))[:limit]
         batches = equal_length_batches(lengths, chosen, self.dataset.eval_batch_size)
-        items = self._items("calibration", multiple=1)
-        return [items[batches[turn]] for turn in generator.permutation(len(batches))]
+        turns = [batches[turn] for turn in generator.permutation(len(batches))]
+        return self._loader(split, lambda epoch: turns, multiple=1)
 
     def eval_dataloader(self, split: str) -> BatchLoader:
         """Any split, every item once, longest first."""
@@ -148,19 +156,18 @@ class TextData(LightningDataModule):
         )
         return self._loader(split, lambda epoch: batches)
 
-    def _loader(self, split: str, plan: Callable[[int], Batches]) -> BatchLoader:
-        workers = self.dataset.num_workers
-        return BatchLoader(self._items(split), plan, num_workers=workers, pin_memory=torch.cuda.is_available())
-
-    def _items(self, split: str, multiple: int | None = None) -> Items:
+    def _loader(self, split: str, plan: Callable[[int], Batches], multiple: int | None = None) -> BatchLoader:
         options = self.dataset
         multiple = options.pad_to_multiple if multiple is None else multiple
-        return Items(self.tokens(split), self.tokenizer.pad_id, multiple, options.max_length)
+        items = Items(self.tokens(split), self.tokenizer.pad_id, multiple, options.max_length)
+        return BatchLoader(items, plan, num_workers=options.num_workers, pin_memory=torch.cuda.is_available())
 
-    def workloads(self, shapes: Sequence[str], limit: int) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    def workloads(
+        self, shapes: Sequence[str], limit: int, split: str = "test"
+    ) -> dict[str, dict[str, dict[str, np.ndarray]]]:
         """Tower -> shape -> ``limit`` inputs for workers. ``1x128``: 128 tokens; ``data``: items as they are."""
         lengths = {shape: None if shape == "data" else int(shape.rpartition("x")[2]) for shape in shapes}
-        return {"main": {shape: self.requests("test", length=n, limit=limit) for shape, n in lengths.items()}}
+        return {"main": {shape: self.requests(split, length=n, limit=limit) for shape, n in lengths.items()}}
 
     def evaluation(self) -> dict[str, dict[str, np.ndarray]]:
         """Tower -> the whole test split with its labels, for benchmark workers."""

@@ -10,13 +10,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from modelpress.errors import ModelPressError
 from modelpress.models.base import Batch
 from modelpress.models.cut import Moments, energy, share
 from modelpress.models.dual import DualEncoder
 from modelpress.models.probe import Sum, evaluating
 from modelpress.objectives.task import task_loss
-from modelpress.pruning.blocks import STREAM, Block, blocks
+from modelpress.pruning.blocks import STREAM, Block, blocks, check_count
 from modelpress.pruning.removal import Scores
 
 Values = dict[str, Tensor]  # part's parameter -> value of each entry
@@ -130,10 +129,8 @@ def layers_to_keep(
     ``magnitude``: those with the smallest weights go; ``random``: any; else one at a time, each time the one without
     which the embeddings of ``batches`` change least (arXiv:2004.03844).
     """
+    check_count(model, count)
     own = blocks(model)
-    towers = len({id(block.holder) for block in own})
-    if count < towers:
-        raise ModelPressError(f"Every tower keeps a layer: {count} cannot be left of {len(own)}. Ask for less.")
     every = list(range(len(own)))
     order: dict[str, Callable[[], list[int]]] = {
         "random": lambda: torch.randperm(len(own), generator=torch.Generator().manual_seed(seed)).tolist(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -85,32 +86,60 @@ def shape_of(model: DualEncoder) -> Shape:
     return Shape(STREAM, tuple(block.shape for block in blocks(model)))
 
 
-def parameters(model: DualEncoder, shape: Shape) -> float:
-    """Scalars in the blocks of a model like this one that has ``shape``."""
+def parameters(model: DualEncoder, shape: Shape, kept: Sequence[int] | None = None) -> float:
+    """Scalars in the blocks of a model like this one that has ``shape``; ``kept``: which blocks those are."""
 
     def count(layer: LayerShape, block: Block) -> int:
         attention = 4 * block.width * layer.inner + 3 * layer.inner + block.width
         return attention + 2 * block.width * layer.neurons + layer.neurons + block.width + 4 * block.width
 
-    return _total(model, shape, count)
+    return _total(model, shape, count, kept)
 
 
-def macs(model: DualEncoder, shape: Shape) -> float:
+def macs(model: DualEncoder, shape: Shape, kept: Sequence[int] | None = None) -> float:
     """Multiply-accumulates of the blocks for one image and one text as long as the context."""
 
     def count(layer: LayerShape, block: Block) -> int:
         products = 4 * block.width * layer.inner + 2 * block.width * layer.neurons
         return block.tokens * products + 2 * block.tokens**2 * layer.inner
 
-    return _total(model, shape, count)
+    return _total(model, shape, count, kept)
 
 
-def _total(model: DualEncoder, shape: Shape, each: Callable[[LayerShape, Block], int]) -> float:
-    """With fewer layers, which ones is open: each counts as the mean over all blocks."""
+def _total(
+    model: DualEncoder, shape: Shape, each: Callable[[LayerShape, Block], int], kept: Sequence[int] | None
+) -> float:
+    """With fewer layers and nobody saying which ones, those of both towers count alike."""
     own = blocks(model)
-    if len(own) == len(shape.layers):
-        return sum(each(layer, block) for layer, block in zip(shape.layers, own, strict=True))
-    return sum(each(layer, block) for layer in shape.layers for block in own) / len(own)
+    if kept is not None or len(own) == len(shape.layers):
+        chosen = own if kept is None else [own[i] for i in kept]
+        return sum(each(layer, block) for layer, block in zip(shape.layers, chosen, strict=True))
+    whole = [each(block.shape, block) for block in own]
+    parts = [each(layer, block) / full for layer, block, full in zip(shape.layers, own, whole, strict=False)]
+    return sum(whole) * sum(parts) / len(own)
+
+
+def towers(model: DualEncoder, kept: Sequence[int]) -> list[slice]:
+    """Where in ``kept``, ascending, the blocks of each tower stand."""
+    own = blocks(model)
+    counts = {id(block.holder): 0 for block in own}
+    for i in kept:
+        counts[id(own[i].holder)] += 1
+    ends = list(accumulate(counts.values(), initial=0))
+    return [slice(*ends) for ends in pairwise(ends)]
+
+
+def check_count(model: DualEncoder, count: int) -> None:
+    """Raises :class:`ModelPressError` if not every tower can keep one of ``count`` layers."""
+    if count < least_layers(model):
+        raise ModelPressError(
+            f"Every tower keeps a layer: {count} cannot be left of {len(blocks(model))}. Ask for less."
+        )
+
+
+def least_layers(model: DualEncoder) -> int:
+    """One for every tower of transformers."""
+    return len({id(block.holder) for block in blocks(model)})
 
 
 def covered(model: DualEncoder, remove: Sequence[str]) -> float:
@@ -147,9 +176,12 @@ def shrink(model: DualEncoder, shape: Shape, scores: Scores | None, kept_layers:
                     _keep_outputs(block.parts[name], kept)
 
 
-def resize(model: DualEncoder, shape: Shape) -> None:
-    """Give the blocks this shape, larger or smaller; what weights they had is lost. Whole layers can only go."""
-    drop_layers(model, range(len(shape.layers)))
+def resize(model: DualEncoder, shape: Shape, kept: Sequence[int]) -> None:
+    """Give the blocks this shape, larger or smaller; what weights they had is lost. Whole layers can only go, all but
+    ``kept``.
+    """
+    if len(blocks(model)) > len(shape.layers):
+        drop_layers(model, kept)
     for block, new in zip(blocks(model), shape.layers, strict=True):
         for readers, writer, size in ((("q", "k", "v"), "o", new.inner), (("up",), "down", new.neurons)):
             for name in readers:

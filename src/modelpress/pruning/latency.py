@@ -5,10 +5,15 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from modelpress.errors import ModelPressError
-from modelpress.pruning import select, structure
+from modelpress.models.dual import DualEncoder
+from modelpress.pruning import blocks, select, structure
+from modelpress.pruning.sizing import Sizing
 from modelpress.pruning.table import Point, nearest, point, predict, search, spread
 from modelpress.report.record import Interval
 
@@ -26,41 +31,60 @@ STEPS = 64  # shares of the parameters that are tried
 ALL: Track = lambda items, title: items  # noqa: E731
 
 
-def fit(
-    model: Model,
-    latency: Latency | None,
-    budget_ms: float | None,
-    *,
-    remove: Sequence[str],
-    round_to: int,
-    track: Track = ALL,
-) -> Shape:
-    """The largest shape of ``model`` whose p50 is certainly within ``budget_ms``, found by measuring.
+def fit(sizing: Sizing, latency: Latency | None, budget_ms: float | None, track: Track = ALL) -> Shape:
+    """The largest shape of ``sizing.model`` whose p50 is certainly within ``budget_ms``, found by measuring.
 
-    ``remove`` and ``round_to`` say what may go, as for :func:`modelpress.pruning.select.candidates`. Networks of one
-    and of a few layers are measured at up to four layer shapes; their costs predict every candidate; the one chosen is
-    measured untrained and the prediction corrected, at most eight times.
+    Of a text classifier, networks of one and of a few layers are measured at up to four layer shapes, and their costs
+    predict every candidate; of a dual encoder the whole network and the smallest one, and between them the p50 of an
+    image with a text is taken to grow with the multiply-adds. The candidate chosen is measured untrained and the
+    prediction corrected, at most eight times.
 
     Raises:
         ModelPressError: there is no engine or no budget, or the budget cannot be reached; then the smallest latency
             that can is named.
     """
     measure, budget_ms = _required(latency, budget_ms)
-    ladder = reachable(structure.shape_of(model), remove, round_to)
-    predicted = _predictions(model, ladder, measure, track)
-    index, tried = search(predicted, lambda i: measure(sized(model, ladder[i])), budget_ms)
-    found = tried[index]
+    model, remove = sizing.model, sizing.remove
+    ladder = _ladder(sizing)
+
+    def at(index: int) -> Interval:
+        kept, shape = sizing.measurable(ladder[index])
+        return measure(sized(model, shape, kept))
+
+    if isinstance(model, DualEncoder):
+        predicted = _line(model, ladder, at)
+    else:
+        predicted = _predictions(model, ladder, measure, track)
+    index, tried = search(predicted, at, budget_ms)
+    found, words = tried[index], described(sizing.measurable(ladder[index])[1])
     if found.ci_high > budget_ms:
         raise ModelPressError(
             f"budget.latency_ms is {budget_ms:g}, but removing {', '.join(remove)} reaches {found.value:.3g} ms "
-            f"[{found.ci_low:.3g}, {found.ci_high:.3g}] at the least ({described(ladder[index])}) in {measure}. "
+            f"[{found.ci_low:.3g}, {found.ci_high:.3g}] at the least ({words}) in {measure}. "
             f"Allow {found.ci_high * 1.02:.3g} ms or more, or let more be removed (transform.remove)."
         )
     log.info(
         "Latency: %.3g ms [%.3g, %.3g] for a budget of %g: %s (%d networks measured).",
-        *(found.value, found.ci_low, found.ci_high, budget_ms, described(ladder[index]), len(tried)),
+        *(found.value, found.ci_low, found.ci_high, budget_ms, words, len(tried)),
     )
     return ladder[index]
+
+
+def _ladder(sizing: Sizing) -> list[Shape]:
+    """What is :func:`reachable`; every tower of a dual encoder keeps a layer."""
+    model = sizing.model
+    if not isinstance(model, DualEncoder):
+        return reachable(sizing.full, sizing.remove, sizing.round_to)
+    cost, least = partial(structure.parameters, model), blocks.least_layers(model)
+    shapes = reachable(sizing.full, sizing.remove, sizing.round_to, cost)
+    return [shape for shape in shapes if len(shape.layers) >= least]
+
+
+def _line(model: DualEncoder, ladder: Sequence[Shape], at: Callable[[int], Interval]) -> list[float]:
+    """p50 in ms of every shape, on a line through the largest and the smallest over their multiply-adds."""
+    macs = [structure.products(model, shape) for shape in ladder]
+    least, most = at(len(ladder) - 1).value, at(0).value
+    return [float(ms) for ms in np.interp(macs, [macs[-1], macs[0]], [least, most])]
 
 
 def equal(model: Model, latency: Latency, rival: Model, *, remove: Sequence[str], round_to: int) -> Shape:
@@ -82,12 +106,12 @@ def _required(latency: Latency | None, budget_ms: float | None) -> tuple[Latency
     return latency, budget_ms
 
 
-def reachable(dense: Shape, remove: Sequence[str], round_to: int) -> list[Shape]:
+def reachable(dense: Shape, remove: Sequence[str], round_to: int, cost: select.Cost = select.weights) -> list[Shape]:
     """``dense`` and every shape that leaves a share of its parameters, largest first."""
     found = {dense: None}
     for step in range(STEPS - 1, 0, -1):
         try:
-            found[select.candidates(dense, remove=remove, round_to=round_to, share=step / STEPS)] = None
+            found[select.candidates(dense, remove=remove, round_to=round_to, share=step / STEPS, cost=cost)] = None
         except ModelPressError:  # fewer parameters than that cannot be reached
             break
     return list(found)
@@ -121,10 +145,12 @@ def layer_macs(shape: Shape) -> list[float]:
     return [float(structure.macs(two, TOKENS) - structure.macs(one, TOKENS)) for one, two in pairs]
 
 
-def sized(model: Model, shape: Shape) -> Model:
-    """A copy of ``model`` cut to ``shape`` without any care for its weights, in evaluation mode."""
-    kept = range(len(shape.layers))
-    return structure.shrink(copy.deepcopy(model), shape, kept_layers=list(kept)).eval()
+def sized(model: Model, shape: Shape, kept: Sequence[int] | None = None) -> Model:
+    """A copy of ``model`` cut to ``shape`` without any care for its weights, in evaluation mode.
+
+    ``kept``: the layers that stay, by default the first ones.
+    """
+    return structure.shrink(copy.deepcopy(model), shape, kept_layers=kept).eval()
 
 
 def described(shape: Shape) -> str:
@@ -133,4 +159,5 @@ def described(shape: Shape) -> str:
         sorted({getattr(layer, name) for layer in shape.layers}) for name in ("heads", "head_width", "neurons")
     )
     spans = [f"{values[0]}–{values[-1]}" if len(values) > 1 else str(values[0]) for values in (heads, widths, neurons)]
-    return f"{len(shape.layers)} layers of {shape.width}, {spans[0]} heads of {spans[1]} and {spans[2]} neurons"
+    width = "" if shape.width == blocks.STREAM else f" of {shape.width}"
+    return f"{len(shape.layers)} layers{width}, {spans[0]} heads of {spans[1]} and {spans[2]} neurons"

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from modelpress.benchmark.machine import fingerprint as machine_fingerprint
 from modelpress.benchmark.session import Measurement, Settings, Subject, Workload
 from modelpress.engines.base import Artifact, Plan, Unsupported
+from modelpress.engines.pair import paired
 from modelpress.errors import ModelPressError
 from modelpress.job import Job
 from modelpress.report.comparisons import median_interval
+from modelpress.report.evidence import DECIDING
 from modelpress.report.record import Interval
 from modelpress.store import digest, write_atomic
 
@@ -30,7 +32,7 @@ NO_CONFIG = ("training",)  # attributes of a module that say nothing about its s
 
 
 class EngineLatency:
-    """``latency(model)``: p50 of one request in ms, with its 95 % interval.
+    """``latency(model)``: p50 of one request in ms, with its 95 % interval; of a dual encoder, of an image and a text.
 
     The network is exported as it stands, built by ``engines`` (the run's first that can be deployed) and timed in a
     fresh process, as the report does it, only shorter. The first call times every engine in every precision; the
@@ -56,7 +58,7 @@ class EngineLatency:
 
     def __str__(self) -> str:
         engine, precision = self._record["engine"] or " or ".join(self.engines), self._record["precision"] or ""
-        return f"{engine} {precision} at {self._shape}".replace("  ", " ")
+        return f"{engine} {precision} at {self._record['shape']}".replace("  ", " ")
 
     @cached_property
     def _record(self) -> dict[str, Any]:
@@ -79,33 +81,43 @@ class EngineLatency:
         settings = shortened(Settings(**self.job.config["benchmark"]))
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".latency-") as scratch:
             place = Path(scratch)
-            onnx = export(model, place / "onnx")["main"]  # type: ignore[arg-type]
-            plans = {f"{plan.engine} {plan.precision}": plan for plan in self._plans(onnx, place)}
+            towers = export(model, place / "onnx")  # type: ignore[arg-type]
+            plans = {f"{plan.engine} {plan.precision}": plan for plan in self._plans(towers, place)}
             subjects = [Subject(name, plan) for name, plan in plans.items()]
             workload = self._workload(place, settings.requests)
             session = measure(subjects, [workload], {}, settings, self.job.hardware, place / "session")
         name, found = self._fastest({row.subject: row for row in session.measurements})
-        self._record |= {"engine": plans[name].engine, "precision": plans[name].precision}
+        self._record |= {"engine": plans[name].engine, "precision": plans[name].precision, "shape": workload.shape}
         return found
 
-    def _plans(self, onnx: Path, place: Path) -> list[Plan]:
-        """Of every engine and precision; later, of the fastest alone."""
+    def _plans(self, towers: Mapping[str, Path], place: Path) -> list[Plan]:
+        """Of every engine and precision; later, of the fastest alone. Of two towers, of both together."""
         plans, reasons = [], []
         for name in [self._record["engine"]] if self._record["engine"] else self.engines:
             try:
-                plans += self.job.engines[name].build(Artifact(onnx), self.job.hardware, place / name)
+                plans += self._built(name, towers, place / name)
             except Unsupported as reason:
                 reasons.append(f"{name}: {reason}")
+        plans = paired(plans) if len(towers) > 1 else plans
         if not plans:
             raise self._unmeasurable(reasons)
         return [plan for plan in plans if self._record["precision"] in (None, plan.precision)]
 
+    def _built(self, name: str, towers: Mapping[str, Path], place: Path) -> list[Plan]:
+        engine, hardware = self.job.engines[name], self.job.hardware
+        return [
+            replace(plan, tower=tower)
+            for tower, onnx in towers.items()
+            for plan in engine.build(Artifact(onnx, tower=tower), hardware, place / tower)
+        ]
+
     def _workload(self, place: Path, limit: int) -> Workload:
         from modelpress.benchmark.requests import write
 
-        length = None if self._shape == "data" else int(self._shape.rpartition("x")[2])
-        arrays = self.data.requests("validation", length=length, limit=limit)
-        return Workload(self._shape, write(place / "requests.npz", arrays))
+        towers = self.data.workloads([self._shape], limit, split="validation")
+        tower = next(tower for tower in DECIDING if tower in towers)
+        ((shape, arrays),) = towers[tower].items()
+        return Workload(shape, write(place / "requests.npz", arrays), tower)
 
     def _fastest(self, rows: Mapping[str, Measurement]) -> tuple[str, Interval]:
         found = {name: interval(row) for name, row in rows.items() if row.status in ("ok", "unstable")}

@@ -34,16 +34,6 @@ def encoder(model: nn.Module) -> TextClassifier | DualEncoder:
     return classifier(model)
 
 
-def allowed(model: nn.Module, target: str, allocation: str) -> TextClassifier | DualEncoder:
-    """:func:`encoder`, and an error for what a dual encoder does not offer."""
-    if isinstance(model, DualEncoder) and (target == "latency_ms" or allocation == "global"):
-        raise ModelPressError(
-            f"transform.target is {target} and transform.allocation {allocation}; of a dual encoder allowed: "
-            "parameters or macs, and uniform. Its towers have a latency each."
-        )
-    return encoder(model)
-
-
 def classifier(model: nn.Module) -> TextClassifier:
     """``model`` if it is a text classifier that width can be removed from too. Raises if it is not."""
     if isinstance(model, TextClassifier) and layout.supported(model.network):
@@ -60,16 +50,24 @@ def shape_of(model: nn.Module) -> Shape:
     return blocks.shape_of(model) if isinstance(model, DualEncoder) else shapes.read(classifier(model).network)
 
 
-def parameters(model: nn.Module, shape: Shape) -> float:
-    """Scalars outside the embeddings of an encoder like ``model`` that has ``shape``, head included."""
+def parameters(model: nn.Module, shape: Shape, kept: Sequence[int] | None = None) -> float:
+    """Scalars outside the embeddings of an encoder like ``model`` that has ``shape``, head included.
+
+    ``kept``: its layers, of a dual encoder, whose towers differ.
+    """
     if isinstance(model, DualEncoder):
-        return blocks.parameters(model, shape)
+        return blocks.parameters(model, shape, kept)
     return weights(shape) + len(classifier(model).labels) * (shape.width + 1)
 
 
-def products(model: nn.Module, shape: Shape) -> float:
+def products(model: nn.Module, shape: Shape, kept: Sequence[int] | None = None) -> float:
     """Multiply-accumulates of its layers for one text of 128 tokens; of a dual encoder for an image and a text."""
-    return blocks.macs(model, shape) if isinstance(model, DualEncoder) else macs(shape, TOKENS)
+    return blocks.macs(model, shape, kept) if isinstance(model, DualEncoder) else macs(shape, TOKENS)
+
+
+def stacks(model: nn.Module, kept: Sequence[int]) -> list[slice]:
+    """Where in ``kept`` the layers stand that see the same stream: all of them, or those of each tower."""
+    return blocks.towers(model, kept) if isinstance(model, DualEncoder) else [slice(None)]
 
 
 def removable(model: nn.Module, remove: Sequence[str]) -> tuple[str, ...]:
@@ -133,10 +131,13 @@ def shrink(
     return owner
 
 
-def become(model: TextClassifier | DualEncoder, shape: Shape) -> None:
-    """Give ``model`` a network of ``shape``, larger or smaller, without its weights: they are to be loaded."""
+def become(model: TextClassifier | DualEncoder, shape: Shape, kept: Sequence[int] = ()) -> None:
+    """Give ``model`` a network of ``shape``, larger or smaller, without its weights: they are to be loaded.
+
+    ``kept``: the layers of a dual encoder that stay, where some go.
+    """
     if isinstance(model, DualEncoder):
-        blocks.resize(model, shape)
+        blocks.resize(model, shape, kept)
         return
     old = model.network
     new: nn.Module = shapes.blank(type(old), old.config, shape)

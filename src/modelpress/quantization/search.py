@@ -14,12 +14,13 @@ Track = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 def search(
-    model: Model, batches: Sequence[Batch], max_metric_drop: float, track: Track | None = None
+    model: Model, batches: Iterable[Batch], max_metric_drop: float, track: Track | None = None
 ) -> tuple[list[str], dict[str, Any]]:
     """Names of the layers to leave in float, and the report of the search (JSON).
 
     Groups are switched back to float in the order of their sensitivity; the fewest that keep the limit are found by
-    bisection, then each is tried in INT8 again. The model is left with those layers in float.
+    bisection, then each is tried in INT8 again. The model is left with those layers in float. ``batches`` are gone
+    through many times.
 
     Raises:
         ModelPressError: the limit is not a share.
@@ -47,7 +48,7 @@ def search(
 
 
 def _bisect(
-    model: Model, batches: Sequence[Batch], reference: Answers, limit: float, ranking: Sequence[Sensitivity]
+    model: Model, batches: Iterable[Batch], reference: Answers, limit: float, ranking: Sequence[Sensitivity]
 ) -> list[Sensitivity]:
     """The shortest head of the ranking whose return to float keeps the limit."""
     low, high = 0, len(ranking)  # high keeps it: everything in float drops nothing
@@ -61,7 +62,7 @@ def _bisect(
 
 
 def _prune(
-    model: Model, batches: Sequence[Batch], reference: Answers, limit: float, chosen: Sequence[Sensitivity]
+    model: Model, batches: Iterable[Batch], reference: Answers, limit: float, chosen: Sequence[Sensitivity]
 ) -> list[Sensitivity]:
     """Without those that can return to INT8 after all, the least sensitive tried first."""
     kept = list(chosen)
@@ -72,7 +73,7 @@ def _prune(
     return kept
 
 
-def _drop(model: Model, batches: Sequence[Batch], reference: Answers, in_float: Sequence[Sensitivity]) -> float:
+def _drop(model: Model, batches: Iterable[Batch], reference: Answers, in_float: Sequence[Sensitivity]) -> float:
     """Metric drop with these groups in float; the model stays so."""
     known = groups(model)
     set_mode(model, "int8")

@@ -1,4 +1,4 @@
-"""How much each layer's quantization costs: one layer in INT8 at a time, all others in float."""
+"""How much each layer's quantization costs: one layer, or one part of the network, in INT8 at a time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from modelpress.quantization.attach import products_of, set_mode, twins_of
 from modelpress.quantization.layers import QuantizedLayer
 
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
+Groups = Mapping[tuple[str, ...], Sequence[nn.Module]]
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One group of layers that share an input, in INT8 alone.
+    """One group of layers in INT8 alone: those that share an input, or a part of the network.
 
     ``metric_drop``: accuracy of the float network minus its own, absolute. ``output_error``: mean squared difference
     of the logits. ``disagreement``: share of changed predictions.
@@ -83,7 +84,7 @@ def _matched(found: Sequence[tuple[Output, Tensor]]) -> Answers:
     return Answers(scale * images @ means(texts, numbers).T, torch.searchsorted(known, labels))
 
 
-def groups(model: Model) -> dict[tuple[str, ...], list[nn.Module]]:
+def groups(model: Model) -> Groups:
     """Layers by shared input: they are quantized together or not at all. Tables of embeddings stand alone, and so do
     the two products of an attention layer.
     """
@@ -100,17 +101,21 @@ def switch(members: Sequence[nn.Module], on: bool) -> None:
         set_mode(member, "int8" if on else "float")
 
 
-def measure(model: Model, batches: Sequence[Batch], track: Track | None = None) -> list[Sensitivity]:
+def measure(
+    model: Model, batches: Iterable[Batch], track: Track | None = None, chosen: Groups | None = None
+) -> list[Sensitivity]:
     """Every group alone in INT8 on labelled ``batches``, the most harmful first (by output error).
 
-    ``model`` is a calibrated network; it is left in INT8 throughout, as it came.
+    ``model`` is a calibrated network; it is left in INT8 throughout, as it came. ``chosen``: by default
+    :func:`groups`. ``batches`` are gone through once per group and once before.
     """
     watch: Track = track or (lambda items, title: items)
+    chosen = groups(model) if chosen is None else chosen
     set_mode(model, "float")
     reference = answers(model, batches)
     rows = []
     try:
-        for names, members in watch(groups(model).items(), "sensitivity of each layer"):
+        for names, members in watch(chosen.items(), "sensitivity of each layer"):
             switch(members, True)
             drop, error, changed = answers(model, batches).against(reference)
             switch(members, False)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from modelpress.report.record import Row
 
 DECIDING = ("main", "pair")  # towers whose rows answer the task's question; one tower of two does not
+IMAGE_AXES = 4  # images, channels, height, width
 LOSES_NOTHING = 0.002
 """A baseline row whose paired metric drop is at most this, or not distinguishable from 0, loses nothing."""
 
@@ -53,9 +54,19 @@ def p50_ms(entry: Evidence) -> float | None:
 
 
 def peers(evidence: Sequence[Evidence], row: Row) -> list[Evidence]:
-    """Measured baseline entries with the row's tower, device and shape: what its speed is compared with."""
-    place = (row.tower, row.device, row.shape)
-    return [e for e in measured(evidence, "baseline") if (e.row.tower, e.row.device, e.row.shape) == place]
+    """Measured baseline entries with the row's tower, device and kind of request: what its speed is compared with."""
+    place = (row.tower, row.device, request(row.shape))
+    return [e for e in measured(evidence, "baseline") if (e.row.tower, e.row.device, request(e.row.shape)) == place]
+
+
+def request(shape: str) -> str:
+    """What is asked at a shape: of images, how many; their size is the network's own choice and part of its cost.
+
+    >>> request("1x3x224x224"), request("1x128"), request("data")
+    ('1 image', '1x128', 'data')
+    """
+    sizes = shape.split("x")
+    return f"{sizes[0]} image" if len(sizes) == IMAGE_AXES else shape
 
 
 def anchor(evidence: Sequence[Evidence], row: Row) -> Evidence | None:

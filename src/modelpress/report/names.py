@@ -47,6 +47,15 @@ def model_title(row: Row) -> str:
     return name if row.tower in ("main", "pair") else f"{name} ({row.tower} tower)"
 
 
+def metric_words(metric: str) -> str:
+    """How a sentence calls a metric.
+
+    >>> metric_words("recall_at_1"), metric_words("accuracy")
+    ('recall@1', 'accuracy')
+    """
+    return metric.replace("_at_", "@").replace("_", " ")
+
+
 def thousands(n: int) -> str:
     """``2,591``."""
     return f"{n:,}"

@@ -21,7 +21,7 @@ from modelpress.report.evidence import (
     metric_anchor,
     p50_ms,
 )
-from modelpress.report.names import PRIMARY_SHAPE, VERDICT_TITLES, engine_title, row_title
+from modelpress.report.names import PRIMARY_SHAPE, VERDICT_TITLES, engine_title, metric_words, row_title
 from modelpress.report.numbers import half_width, plural, ratio_text, share_text, significant
 
 
@@ -32,8 +32,9 @@ def overall(
     *,
     control_expected: bool,
     equal_expected: bool = False,
+    metric: str = "accuracy",
 ) -> dict[str, Any]:
-    """The ``verdict`` of report.json, from rows that are filled and judged.
+    """The ``verdict`` of report.json, from rows that are filled and judged. ``metric``: the name of the task's.
 
     ``verdict`` (one of VERDICTS, or ``None`` where nothing was judged), ``row`` (id of the best candidate row),
     ``words``, ``rule``, ``complete``, ``missing`` (why not complete), ``control`` (``row``, ``difference`` of candidate
@@ -48,7 +49,7 @@ def overall(
     missing = _missing(evidence, best, control, control_expected)
     if equal_expected and best is not None and equal is None:
         missing.append("its arm of equal latency is missing.")
-    words = _headline(evidence, best)
+    words = _headline(evidence, best, metric)
     if missing:
         words += f" The report is incomplete: {'; '.join(part.removesuffix('.') for part in missing)}."
     return {
@@ -117,19 +118,19 @@ def _missing(
     return missing
 
 
-def _headline(evidence: Sequence[Evidence], best: Evidence | None) -> str:
+def _headline(evidence: Sequence[Evidence], best: Evidence | None, metric: str) -> str:
     if best is None:
         return _baseline_only(evidence)
     row = best.row
     title = VERDICT_TITLES[row.verdict or "inconclusive"]
-    return f"{title}: {row_title(row)}.{_against_reference(best)} {row.why}"
+    return f"{title}: {row_title(row)}.{_against_reference(best, metric)} {row.why}"
 
 
-def _against_reference(best: Evidence) -> str:
+def _against_reference(best: Evidence, metric: str) -> str:
     row = best.row
     parts = []
     if row.metric is not None:
-        parts.append(f"accuracy {share_text(row.metric, row.metric_n)} %")
+        parts.append(f"{metric_words(metric)} {share_text(row.metric, row.metric_n)} %")
     if (p50 := p50_ms(best)) is not None:
         parts.append(f"p50 {significant(p50)} ms")
     if row.speedup is not None:

@@ -36,14 +36,15 @@ def judge(
     *,
     control_expected: bool,
     equal_expected: bool = False,
+    metric: str = "accuracy",
 ) -> dict[str, Any]:
     """Fill the rows in place and return the report's overall verdict.
 
     ``labels``: (N,) class of every test item, in the order of all ``logits``; ``None`` where there are none, so that
     only speed and agreement are compared. Filled: ``metric``, ``metrics``, ``metric_n``, ``metric_drop``,
     ``agreement``, ``speedup``, ``speedup_best``, ``verdict``, ``why``, and in ``details`` ``reasons`` and
-    ``p50_interval_ms``. Rows that answer NaN become ``failed``. For the returned dict see
-    :func:`modelpress.report.summary.overall`.
+    ``p50_interval_ms``. Rows that answer NaN become ``failed``. ``metric``: the name of the task's, for sentences. For
+    the returned dict see :func:`modelpress.report.summary.overall`.
 
     Raises :class:`ModelPressError` if a row answered another number of items than there are labels.
     """
@@ -53,7 +54,7 @@ def judge(
         if entry.row.tower in DECIDING:
             _judge_row(evidence, entry, budget)
     expected = {"control_expected": control_expected, "equal_expected": equal_expected}
-    return summary.overall(evidence, labels, budget, **expected)
+    return summary.overall(evidence, labels, budget, metric=metric, **expected)
 
 
 def _judge_row(evidence: Sequence[Evidence], entry: Evidence, budget: Budget) -> None:

@@ -17,8 +17,9 @@ class Context:
     """What a transform may look at beside the model.
 
     ``calibration(samples, draw)``: that many items of the calibration split, in batches without padding; another
-    ``draw`` takes other items. ``validation()``: the validation split, for choices that need the task's metric; a dual
-    encoder's begins with the texts to choose from (:func:`modelpress.quantization.sensitivity.answers`).
+    ``draw`` takes other items. ``validation()``: the validation split, for choices that need the task's metric, to be
+    gone through as often as one likes; a dual encoder's begins with the texts to choose from
+    (:func:`modelpress.quantization.sensitivity.answers`).
     ``track(items, title)`` wraps a loop with a progress bar. ``latency(model)``: p50 of one request in ms with its 95 %
     interval, of a network pressed as it stands into the run's first engine; its shape matters, its weights do not.
     ``rival()``: the network whose latency this stage has to equal. No part of the test split is reachable from here.

@@ -9,9 +9,10 @@ from torch import nn
 from modelpress.errors import ModelPressError
 from modelpress.pruning.latency import equal
 from modelpress.pruning.shapes import Shape
+from modelpress.pruning.sizing import Encoder
 from modelpress.pruning.structure import classifier
 from modelpress.transforms.base import Context
-from modelpress.transforms.prune_structured import Encoder, PruneStructured
+from modelpress.transforms.prune_structured import PruneStructured
 
 
 class EqualLatency(PruneStructured):

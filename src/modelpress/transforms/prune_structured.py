@@ -16,14 +16,14 @@ from modelpress.models.cut import share
 from modelpress.models.dual import DualEncoder
 from modelpress.pruning import channels, importance, options, select, structure
 from modelpress.pruning.removal import Scores
-from modelpress.pruning.shapes import Shape
+from modelpress.pruning.shapes import LayerShape, Shape
+from modelpress.pruning.sizing import Encoder, Sizing
 from modelpress.quantization.observers import checked
 from modelpress.transforms.base import Context, Transform
 
 log = logging.getLogger(__name__)
 TARGETS = ("parameters", "macs", "latency_ms")
 ALLOCATIONS = ("uniform", "global")
-Encoder = TextClassifier | DualEncoder
 
 
 class PruneStructured(Transform):
@@ -37,11 +37,12 @@ class PruneStructured(Transform):
     Args:
         sparsity: share of ``target`` that goes; not used for latency_ms.
         target: ``parameters`` (outside embeddings), ``macs`` (multiply-adds of the layers on 128 tokens), or
-            ``latency_ms``: as much goes as ``budget_ms`` asks for, measured on the run's first engine.
+            ``latency_ms``: as much goes as ``budget_ms`` asks for, measured on the run's first engine. Of a dual
+            encoder those of an image and a text together.
         remove: any of heads, neurons, width, layers; or channels alone, for networks of convolutions.
         importance: ``activation``, ``taylor``, ``magnitude`` or ``random`` (:mod:`modelpress.pruning.importance`).
-        allocation: ``uniform``: every layer keeps as much; ``global``: heads and neurons of all layers are ranked
-            together, so that layers end up different. Such a network opens in ModelPress only.
+        allocation: ``uniform``: every layer keeps as much; ``global``: heads and neurons of all layers (of a tower) are
+            ranked together, so that layers end up different. Such a network opens in ModelPress only.
         round_to: sizes become multiples of it.
         iterations: in how many steps the units go, each time chosen anew on the trained weights.
         begin: share of the training at which the first step is taken.
@@ -49,7 +50,7 @@ class PruneStructured(Transform):
         samples: calibration items for importance and folding.
         draw: seeds which of the calibration split they are.
         fold: what removed units carried is folded into the remaining weights by least squares.
-        budget_ms: for latency_ms: upper bound of p50 of one request at length 128.
+        budget_ms: for latency_ms: upper bound of p50 of one request at length 128, or of one image with its text.
         seed: of ``random``.
     """
 
@@ -90,6 +91,7 @@ class PruneStructured(Transform):
         self.report: dict[str, Any] = {}
         self.covered = 1.0
         self._model: Encoder | None = None
+        self._sized: Sizing | None = None
         self._batches: Sequence[Batch] = ()
         if self.channels and (self.target == "latency_ms" or len(self.times) > 1 or self.times != [0.0]):
             raise ModelPressError(
@@ -109,16 +111,18 @@ class PruneStructured(Transform):
         """Raises :class:`ModelPressError` if a share cannot be reached (with the smallest that can)."""
         if self.channels:
             return
-        encoder = structure.allowed(model, self.target, self.allocation)
+        sizing = self._sizing(structure.encoder(model))
         if self.target != "latency_ms":
-            self._by_share(encoder)
+            sizing.by_share(1 - self.sparsity)
 
     def reshaped(self, model: nn.Module) -> nn.Module | None:
         """The shape that ``sparsity`` asks for, where neither weights nor a measured latency decide it."""
         if self.channels or self.target == "latency_ms" or self.allocation == "global":
             return None
         owner = structure.encoder(model)
-        structure.become(owner, self._by_share(owner))
+        if isinstance(owner, DualEncoder) and "layers" in self.remove:
+            return None  # which tower loses them is a matter of scores
+        structure.become(owner, self._sizing(owner).by_share(1 - self.sparsity))
         return owner
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
@@ -134,53 +138,51 @@ class PruneStructured(Transform):
         if self.channels:
             return self._remove_channels(model)
         full = structure.shape_of(model)
-        self._model = structure.allowed(model, self.target, self.allocation)
+        self._model = structure.encoder(model)
         self._plan(self._model, full, self._shape(self._model, context))
         self.step(model, 0.0)
         return model
 
     def _shape(self, model: Encoder, context: Context) -> Shape:
-        if self.target == "latency_ms" and isinstance(model, TextClassifier):
+        if self.target == "latency_ms":
             from modelpress.pruning.latency import fit
 
-            return fit(
-                model, context.latency, self.budget_ms, remove=self.remove, round_to=self.round_to, track=context.track
-            )
-        return self._by_share(model)
+            return fit(self._sizing(model), context.latency, self.budget_ms, context.track)
+        return self._sizing(model).by_share(1 - self.sparsity)
 
-    def _by_share(self, model: Encoder) -> Shape:
-        costs: dict[str, select.Cost] = {
-            "parameters": partial(structure.parameters, model),
-            "macs": partial(structure.products, model),
-        }
-        full, cost = structure.shape_of(model), costs[self.target]
-        remove = structure.removable(model, self.remove)
-        return select.candidates(full, remove=remove, round_to=self.round_to, share=1 - self.sparsity, cost=cost)
+    def _sizing(self, model: Encoder) -> Sizing:
+        """The same one as long as the model is the same: it remembers which layers were chosen."""
+        if self._sized is None or self._sized.model is not model:
+            choose = partial(self._layers, model)
+            self._sized = Sizing(model, self.remove, self.round_to, self.target, choose)
+        return self._sized
 
     def _plan(self, model: Encoder, full: Shape, final: Shape) -> None:
         """The shapes on the way. Whole layers all go in the first step."""
-        self.kept_layers = self._layers(model, len(final.layers))
+        self.kept_layers, final = self._sizing(model).settled(final)
         start = Shape(full.width, tuple(full.layers[i] for i in self.kept_layers))
         if self.allocation == "global":
             final = self._allocated(model, start, final)
         steps = len(self.times)
         self.shapes = [select.between(start, final, (k + 1) / steps, self.round_to) for k in range(steps - 1)] + [final]
         self.covered = structure.covered(model, structure.removable(model, self.remove))
-        left = structure.parameters(model, final) / structure.parameters(model, full)
+        left = structure.parameters(model, final, self.kept_layers) / structure.parameters(model, full)
         shapes = {"parent_shape": full.record(), "shape": final.record()}
         self.report = {**shapes, "sparsity": 1 - left, "kept_layers": self.kept_layers}
         log.info("Structured pruning: %.1f %% of the parameters outside embeddings stay.", 100 * left)
 
     def _layers(self, model: Encoder, count: int) -> list[int]:
-        if count == len(structure.shape_of(model).layers):
-            return list(range(count))
         room = structure.room(model)
         return list(room.layers_to_keep(model, count, self._batches, self.importance, seed=self.seed))
 
     def _allocated(self, model: Encoder, start: Shape, final: Shape) -> Shape:
         scores = self._scores(model, fold=False).of_layers(self.kept_layers)
         heads, neurons = ([self._comparable(v) for v in values] for values in (scores.heads, scores.neurons))
-        return select.allocate(final, start, heads, neurons, self.round_to)
+        layers: list[LayerShape] = []
+        for part in structure.stacks(model, self.kept_layers):
+            goal, whole = (Shape(shape.width, shape.layers[part]) for shape in (final, start))
+            layers += select.allocate(goal, whole, heads[part], neurons[part], self.round_to).layers
+        return Shape(final.width, tuple(layers))
 
     def _comparable(self, values: Tensor) -> list[float]:
         """First-order changes of one loss compare across layers as they are; sizes only as shares of their layer."""
@@ -238,7 +240,7 @@ class PruneStructured(Transform):
         self.done = int(state["done"])
         owner = structure.encoder(model)
         if self.done and structure.shape_of(owner) != self.shapes[self.done - 1]:
-            structure.become(owner, self.shapes[self.done - 1])
+            structure.become(owner, self.shapes[self.done - 1], self.kept_layers)
         if isinstance(owner, TextClassifier):
             owner.widening = dict(state["widening"])
 

@@ -131,7 +131,7 @@ class Quantize(Transform):
 
     def _leave_in_float(self, model: Model, context: Context) -> None:
         assert self.max_metric_drop is not None
-        names, self.report["search"] = search(model, list(context.validation()), self.max_metric_drop, context.track)
+        names, self.report["search"] = search(model, context.validation(), self.max_metric_drop, context.track)
         attach.release(model, names)
         log.info("Mixed precision: %s.", self.report["search"]["why"])
 
