@@ -58,7 +58,7 @@ class Texts:
 def tokenized(
     texts: list[str], tokenizer: TextTokenizer, wanted: Preprocess, *, strict: bool, warn: bool = True
 ) -> Texts:
-    """Tokenize; texts beyond the context are cut with a warning (unless ``warn`` is false), or refused if ``strict``."""
+    """Tokenize; texts beyond the context are cut, with a warning if ``warn``, or refused if ``strict``."""
     context = wanted.context_length
     if context is None:
         raise ModelPressError(f"{tokenizer.folder}/preprocess.json says no context_length for its texts; add one")

@@ -10,15 +10,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelpress.errors import ModelPressError
+from modelpress.errors import ModelPressError, one_of
 from modelpress.models import open_clip_names, preprocess, source
+from modelpress.models.clip_files import OPEN_CLIP_CONFIG, OWN_CONFIG, preprocess_beside, read_config
 from modelpress.models.clip_size import parameters
 from modelpress.models.recipe import Recipe, Trained
 
 if TYPE_CHECKING:
     from modelpress.models.base import Model
 
-OPEN_CLIP_CONFIG, OWN_CONFIG, RECORD = "open_clip_config.json", "config.json", "modelpress.json"
+RECORD = "modelpress.json"
+WISHES = ("lr", "max_epochs")
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 FROM_TOKENIZER = ("vocab_size", "eos_id", "pad_id")  # of text_cfg: null takes them from the tokenizer
 
@@ -76,6 +78,9 @@ class ClipModel(Recipe):
             missing = [key for key in open_clip_names.REQUIRED if key not in self.architecture]
             if missing:
                 raise ModelPressError(f"model.architecture lacks {', '.join(missing)}.")
+        for stage, wishes in self.training.items():
+            for key in wishes:
+                one_of(f"A key of model.training.{stage}", key, WISHES)
         self.init = "checkpoint" if self.path or self.pretrained else "random"
 
     def resolve(self, teacher: Recipe | None) -> ClipModel:
@@ -124,7 +129,7 @@ class ClipModel(Recipe):
 
     def _colours(self) -> dict[str, Any]:
         """What is known of the preprocessing, later over earlier: the checkpoint's or the tag's, the yaml's."""
-        known = {**_beside(self.path), **self._tag()}
+        known = {**preprocess_beside(self.path), **self._tag()}
         chosen = {key: value for key, value in self.preprocess.items() if value is not None}
         return {key: known[key] for key in preprocess.DEFAULTS if key in known} | chosen
 
@@ -223,32 +228,3 @@ class ClipModel(Recipe):
         return source.weights_file(
             str(self.image_weights), sha256=self.image_weights_sha256, size=self.image_weights_bytes
         )
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The architecture that lies beside weights. Raises :class:`ModelPressError` if there is none."""
-    folder = path if path.is_dir() else path.parent
-    for name in (OPEN_CLIP_CONFIG, OWN_CONFIG):
-        if (folder / name).is_file():
-            found: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
-            found = found.get("model_cfg", found)
-            if all(key in found for key in open_clip_names.REQUIRED):
-                text = found["text_cfg"]
-                if text.get("hf_model_name") and (folder / text["hf_model_name"]).is_dir():
-                    text["hf_model_name"] = str(folder / text["hf_model_name"])
-                return found
-    raise ModelPressError(
-        f"{folder} has no {OPEN_CLIP_CONFIG}: say what the weights in {path} are of, "
-        "model.architecture=<name of open_clip's>."
-    )
-
-
-def _beside(path: str | None) -> dict[str, Any]:
-    """The preprocessing that lies beside weights."""
-    folder = Path(path).expanduser() if path else None
-    if folder is None or not (folder / OPEN_CLIP_CONFIG).is_file():
-        return {}
-    found: dict[str, Any] = json.loads((folder / OPEN_CLIP_CONFIG).read_text(encoding="utf-8")).get(
-        "preprocess_cfg", {}
-    )
-    return found
