@@ -17,8 +17,10 @@ from modelpress.errors import ModelPressError
 
 @dataclass(frozen=True)
 class Options:
-    """``timing_cache``: file with the kernel timings of earlier builds on this GPU; ``compute_capabilities``: GPUs to
-    build for (``"89"``), by default this machine's, or all that TensorRT-RTX knows."""
+    """``timing_cache``: file with the kernel timings of earlier builds on this GPU.
+
+    ``compute_capabilities``: GPUs to build for (``"89"``), by default all that TensorRT-RTX knows.
+    """
 
     profiles: Sequence[Profile] = ()
     tf32: bool = False
@@ -45,13 +47,13 @@ def build(flavour: str, onnx: bytes, options: Options) -> Built:
     trt, able = load(flavour)
     maker = builder(trt, able)
     logger(trt).taken()
-    network, parser = parsed(trt, able, maker, onnx)
+    network, _parser = parsed(trt, able, maker, onnx)
     config = configure(trt, able, maker, options)
     return serialized(trt, maker, network, config, options.timing_cache if not able.builds_without_gpu else None)
 
 
 def parsed(trt: Any, able: Capabilities, maker: Any, onnx: bytes, *, typed: bool = True) -> tuple[Any, Any]:
-    """The network of an ONNX file, and its parser, which must outlive it. Raises Unsupported with the nodes at fault."""
+    """The network of an ONNX file and its parser, which must outlive it. Raises Unsupported with the nodes at fault."""
     flags = 0
     if typed:
         if not able.strong_typing_flag:
@@ -78,7 +80,8 @@ def configure(trt: Any, able: Capabilities, maker: Any, options: Options) -> Any
         config.clear_flag(trt.BuilderFlag.TF32)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     for index, profile in enumerate(options.profiles):
-        add_profile(trt, maker, config, profile, index)
+        if config.add_optimization_profile(profile_of(maker, profile)) < 0:
+            raise ModelPressError(f"profile {index} ({profile}) is refused: {' '.join(logger(trt).taken())}")
     _choose_gpus(trt, able, config, options.compute_capabilities)
     if options.timing_cache is not None and not able.builds_without_gpu:  # RTX compiles at run time and times nothing
         saved = options.timing_cache.read_bytes() if options.timing_cache.is_file() else b""
@@ -86,13 +89,11 @@ def configure(trt: Any, able: Capabilities, maker: Any, options: Options) -> Any
     return config
 
 
-def add_profile(trt: Any, maker: Any, config: Any, profile: Profile, index: int) -> Any:
-    """Add one profile. Raises ModelPressError with TensorRT's words where it refuses what our own check let pass."""
+def profile_of(maker: Any, profile: Profile) -> Any:
+    """The same as TensorRT's own object."""
     made = maker.create_optimization_profile()
     for name in profile.min:
         made.set_shape(name, *(getattr(profile, kind)[name] for kind in KINDS))
-    if config.add_optimization_profile(made) < 0:
-        raise ModelPressError(f"profile {index} ({profile}) is refused: {' '.join(logger(trt).taken())}")
     return made
 
 

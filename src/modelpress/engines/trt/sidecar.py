@@ -35,7 +35,7 @@ class Sidecar:
     build_seconds: float
     fit: dict[str, Any] | None = None  # of profiles that were fitted to lengths
     products: dict[str, str] = field(default_factory=dict)  # nodes that multiply -> layer, for the engine inspector
-    asked: dict[str, Any] = field(default_factory=dict)  # what else decided the build
+    calibration: str = "qdq"  # who made the INT8 ranges: the graph, or a calibrator of TensorRT's own
 
     def save(self, engine: Path) -> None:
         """Write it beside the engine."""
