@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-RUNTIMES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13", "torch", "torchao")
+RUNTIMES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch", "torchao")
 FLAGS = (
     "amx_bf16", "amx_int8", "amx_tile", "asimd", "avx2", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx512f",
     "avx_ne_convert", "avx_vnni", "bf16", "i8mm", "sve",

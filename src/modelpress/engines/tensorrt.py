@@ -61,6 +61,7 @@ class TensorRT(Engine):
         timing_cache: folder that keeps kernel timings between builds; null: none.
         calibration: ``qdq``: INT8 is in the graph; ``entropy_calibrator_2``: TensorRT 10 makes it of a float32 graph.
         calibration_requests: the requests file (.npz) that it calibrates on.
+        compute_capabilities: GPUs to build for, such as ``["86", "120"]`` (TensorRT-RTX only); empty: all it knows.
     """
 
     name = "tensorrt"
@@ -82,6 +83,7 @@ class TensorRT(Engine):
         timing_cache: str | None = None,
         calibration: str = "qdq",
         calibration_requests: str | None = None,
+        compute_capabilities: Sequence[str] = (),
     ) -> None:
         key = f"engine.{self.name}"
         super().__init__([one_of(f"{key}.precisions", given, PRECISIONS) for given in precisions])
@@ -104,7 +106,7 @@ class TensorRT(Engine):
                 f"{calibrator.NAME} needs a requests file and nothing else reads one."
             )
         self.calibration_requests = Path(calibration_requests) if calibration_requests else None
-        self.compute_capabilities: tuple[str, ...] = ()
+        self.compute_capabilities = tuple(map(str, compute_capabilities))
 
     def surroundings(self) -> dict[str, Any]:
         """Version and GPU: an engine is only good for these."""
@@ -227,15 +229,7 @@ class TensorRT(Engine):
 
 
 class TensorRTRtx(TensorRT):
-    """NVIDIA's TensorRT-RTX, for RTX cards (compute capability 7.5, 8.x, 12.x; not H100). Builds without a GPU.
-
-    Args:
-        compute_capabilities: what to build for, such as ``["86", "120"]``; empty: all that it knows.
-    """
+    """NVIDIA's TensorRT-RTX, for RTX cards (compute capability 7.5, 8.x, 12.x; not H100). Builds without a GPU."""
 
     name = "tensorrt_rtx"
     runtimes: ClassVar[tuple[str, ...]] = ("tensorrt_rtx", "torch")
-
-    def __init__(self, compute_capabilities: Sequence[str] = (), **options: Any) -> None:
-        super().__init__(**options)
-        self.compute_capabilities = tuple(map(str, compute_capabilities))

@@ -19,8 +19,8 @@ def lower(proto: onnx.ModelProto, engine: str, *, machine: str | None = None) ->
     """A copy of ``proto`` in the spelling of ``engine``; ``proto`` stays as it is.
 
     Only graphs that ModelPress quantized (metadata ``modelpress.numerics`` of kind ``int8``) are rewritten: a file that
-    somebody else made is measured as it is. OpenVINO takes the portable spelling. ``machine`` is the processor's name as
-    ``platform.machine()`` tells it, by default this one's.
+    somebody else made is measured as it is. OpenVINO takes the portable spelling. ``machine`` is the processor's name
+    as ``platform.machine()`` tells it, by default this one's.
 
     Raises:
         ModelPressError: ``engine`` is none of :data:`ENGINES`.

@@ -17,7 +17,10 @@ ROLES = ("baseline", "control", "candidate", "reference")
 STATUSES = ("ok", "unstable", "failed", "unsupported")
 VERDICTS = ("pays", "does_not_pay", "inconclusive")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", "mixed")
-ENGINES = ("onnxruntime", "openvino", "tensorrt", "torch", "torch_compile", "torchao")
+ENGINES = (
+    *("onnxruntime", "openvino", "torch", "torch_compile", "torchao"),
+    *("tensorrt", "tensorrt_graph", "tensorrt_rtx", "tensorrt_rtx_graph"),  # _graph: launched as CUDA graphs
+)
 SHAPE = re.compile(r"data|\d+(x\d+)+")  # "data": the dataset's own lengths; otherwise fixed, batch first: "1x128"
 
 

@@ -44,10 +44,8 @@ def build(flavour: str, onnx: bytes, options: Options, requests: Path, *, fp16: 
     if fp16:
         config.set_flag(trt.BuilderFlag.FP16)
     given = batches(requests)
-    shapes = {
-        name: array.shape for name, array in given[0].items() if options.profiles and name in options.profiles[0].min
-    }
-    if shapes:  # the network has dynamic axes
+    if options.profiles:  # the network has dynamic axes
+        shapes = {name: given[0][name].shape for name in options.profiles[0].min}
         config.set_calibration_profile(profile_of(maker, Profile(shapes, shapes, shapes)))
     config.int8_calibrator = calibrator(trt, iter(given))
     return serialized(trt, maker, network, config, options.timing_cache)

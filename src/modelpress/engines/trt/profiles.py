@@ -81,7 +81,10 @@ def _shapes(given: Any, dynamic: Sequence[GraphInput], inputs: Sequence[GraphInp
     axes = axes_of(dynamic)
     if len(sizes) == len(axes):
         chosen = dict(zip(axes, sizes, strict=True))
-        return {value.name: tuple(chosen.get(key, size) for key, size in _keys(value)) for value in dynamic}  # type: ignore[misc]
+        return {
+            value.name: tuple(size if isinstance(size, int) else chosen[key] for key, size in _keys(value))
+            for value in dynamic
+        }
     return {value.name: _own(value, sizes, f"{where} is {given!s}:", axes) for value in dynamic}
 
 

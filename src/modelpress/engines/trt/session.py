@@ -29,7 +29,7 @@ def deserialized(trt: Any, data: bytes) -> Any:
 
 
 def invalidity(trt: Any, runtime: Any, data: bytes) -> list[str]:
-    """What TensorRT-RTX says against an engine on this machine, such as ``UNSUPPORTED_CC``; TensorRT cannot be asked."""
+    """What TensorRT-RTX says against an engine on this machine, such as ``UNSUPPORTED_CC``; TensorRT is mute."""
     if not hasattr(runtime, "get_engine_validity"):
         return []
     _, bits = runtime.get_engine_validity(data)
