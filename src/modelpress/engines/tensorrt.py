@@ -20,7 +20,7 @@ from modelpress.engines.spelling import spelled
 from modelpress.engines.trt import calibrator, sidecar
 from modelpress.engines.trt.build import Built, Options, build
 from modelpress.engines.trt.fit import Fit, automatic
-from modelpress.engines.trt.load import gpu, load
+from modelpress.engines.trt.load import gpu, installed, load
 from modelpress.engines.trt.profiles import KINDS, Profile, parse
 from modelpress.errors import ModelPressError, one_of
 
@@ -110,11 +110,7 @@ class TensorRT(Engine):
 
     def surroundings(self) -> dict[str, Any]:
         """Version and GPU: an engine is only good for these."""
-        from importlib import metadata
-
-        found = [d for d in metadata.packages_distributions().get(self.name, ())]
-        devices = driver.probe().devices[:1]
-        return {self.name: [metadata.version(name) for name in found], "gpu": [asdict(d) for d in devices]}
+        return {self.name: installed(self.name), "gpu": [asdict(device) for device in driver.probe().devices[:1]]}
 
     def build(self, artifact: Artifact, hardware: Hardware, folder: Path) -> list[Plan]:
         """One engine per precision with its sidecar; one plan for it without and with CUDA graphs, as asked.

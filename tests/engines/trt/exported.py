@@ -9,7 +9,7 @@ from modelpress.transforms.base import Context
 from tests import tinyclip
 from tests.quantization import small
 
-FAMILIES = ("bert", "convolutions", "clip_vit", "clip_cnn")
+FAMILIES = ("bert", "clip_vit", "clip_cnn")
 NUMBERS = ("fp32", "int8")
 
 

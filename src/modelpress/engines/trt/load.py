@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from typing import Any
 
 from modelpress.engines import driver
@@ -17,6 +19,15 @@ INSTALL = {
     "tensorrt": "pip install 'modelpress[tensorrt]' with NVIDIA's own index, as docs/tensorrt.md says",
     "tensorrt_rtx": "pip install 'modelpress[tensorrt-rtx]'",
 }
+
+
+def installed(flavour: str) -> dict[str, str]:
+    """Versions of the packages that bring this module, without importing it: one wheel per CUDA, or one for all."""
+    found = {}
+    for name in (flavour.replace("_", "-") + ending for ending in ("", "-cu12", "-cu13")):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 @dataclass(frozen=True)
