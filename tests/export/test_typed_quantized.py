@@ -58,15 +58,16 @@ def test_answers_are_those_of_the_int8_graph(activations: str) -> None:
 
 def test_a_scale_that_fp16_cannot_hold_stays_float32() -> None:
     graph = Graph()
-    graph.linear(graph.quantized("x", 0.02), "first", 8, 8)
-    graph.linear(graph.quantized("first", 3e-7), "second", 8, 8)
-    graph.linear(graph.quantized("second", 0.02), "y", 8, 8)
+    x = graph.quantized("x", 0.02)
+    for number, scale in enumerate((3e-7, 0.02)):
+        x = graph.quantized(graph.add("Relu", [graph.linear(x, f"layer{number}", 8, 8)], f"relu{number}"), scale)
+    graph.linear(x, "y", 8, 8)
     model = mixed(graph.model({"x": ["batch", 8]}, ["y"]))
     kept = {t.name: t for t in model.graph.initializer}
-    assert numpy_helper.to_array(kept["first_scale"]) == np.float32(3e-7)
+    assert numpy_helper.to_array(kept["relu0_scale"]) == np.float32(3e-7)
     scales = {node.input[0]: types(model)[node.input[1]] for node in model.graph.node if node.op_type[:2] == "De"}
-    assert scales["first_q"] == TensorProto.FLOAT
-    assert scales["first_int8"] == TensorProto.FLOAT16
+    assert scales["relu0_q"] == TensorProto.FLOAT
+    assert scales["relu1_q"] == scales["layer0_int8"] == TensorProto.FLOAT16
 
 
 def test_it_is_fp16_only_and_asked_for() -> None:
