@@ -59,7 +59,7 @@ def test_answers_are_those_of_the_int8_graph(activations: str) -> None:
 def test_a_scale_that_fp16_cannot_hold_stays_float32() -> None:
     graph = Graph()
     x = graph.quantized("x", 0.02)
-    for number, scale in enumerate((3e-7, 0.02)):
+    for number, scale in enumerate((3e-7, 0.02, 0.02)):
         x = graph.quantized(graph.add("Relu", [graph.linear(x, f"layer{number}", 8, 8)], f"relu{number}"), scale)
     graph.linear(x, "y", 8, 8)
     model = mixed(graph.model({"x": ["batch", 8]}, ["y"]))
