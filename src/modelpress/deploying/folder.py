@@ -125,8 +125,7 @@ def companions(file: Path) -> list[Path]:
 
 
 def _requirement(plan: Plan) -> str:
-    cuda = plan.settings.get("provider") == "CUDAExecutionProvider"
-    return _pinned("onnxruntime-gpu" if cuda else plan.engine)
+    return _pinned(plan.engine)
 
 
 def _pinned(package: str) -> str:
