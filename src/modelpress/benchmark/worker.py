@@ -21,6 +21,7 @@ import os  # noqa: E402
 import resource  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -155,17 +156,22 @@ class Worker:
                 return times
 
     def _throughput(self, shape: str, batch: int, min_s: float) -> Answer:
-        run, items = self._opened().run, self.requests[shape]
+        session, items = self._opened(), self.requests[shape]
         batches = [inputs for _, inputs in items.batches(min(batch, len(items)))]
         sizes = [len(next(iter(inputs.values()))) for inputs in batches]
         order = np.argsort((np.arange(len(batches)) + 0.5) * requests.GOLDEN % 1.0)
         for inputs in {tuple(map(np.shape, inputs.values())): inputs for inputs in batches}.values():
-            run(inputs)  # each shape once, as in warm
-        done, count, begin = 0, 0, time.monotonic()
-        while (spent := time.monotonic() - begin) < min_s or count < 2:
-            index = order[count % len(order)]
-            run(batches[index])
-            done, count = done + sizes[index], count + 1
+            session.run(inputs)  # each shape once, as in warm
+        begin = time.monotonic()
+        asked: list[int] = []
+
+        def requested() -> Iterator[requests.Inputs]:
+            while time.monotonic() - begin < min_s or len(asked) < 2:
+                asked.append(order[len(asked) % len(order)])
+                yield batches[asked[-1]]
+
+        answered = sum(1 for _ in session.answers(requested()))
+        done, spent = sum(sizes[index] for index in asked[:answered]), time.monotonic() - begin
         return {"per_s": done / spent, "samples": done, "seconds": spent, "batch": max(sizes)}
 
     def _logits(self, items: requests.Requests, batch: int) -> Any:

@@ -116,14 +116,14 @@ class TorchSession(Session):
     def run(self, inputs: Arrays) -> dict[str, Any]:
         """The logits of one batch, or its embeddings; floating-point inputs are cast to the network's precision."""
         with self.torch.inference_mode():
-            return self.answers(self.call(self.placed(inputs)))
+            return self.arrays(self.call(self.placed(inputs)))
 
     def placed(self, inputs: Arrays) -> dict[str, Any]:
         """The inputs as tensors of the network's device and precision."""
         batch = {name: self.torch.from_numpy(array).to(self.device) for name, array in inputs.items()}
         return {k: v.to(self.kind) if v.is_floating_point() else v for k, v in batch.items()}
 
-    def answers(self, output: Any) -> dict[str, Any]:
+    def arrays(self, output: Any) -> dict[str, Any]:
         """Logits or embeddings as float32 arrays."""
         found = {f"{tower}_embeddings": tensor for tower, tensor in (output.embeddings or {}).items()}
         return {name: tensor.float().cpu().numpy() for name, tensor in (found or {"logits": output.logits}).items()}

@@ -50,7 +50,7 @@ class CudaSession(TorchSession):
             copied.record()
             output = self.call(batch)
             computed.record()
-            answers = self.answers(output)
+            answers = self.arrays(output)
             end.record()
         end.synchronize()
         return answers

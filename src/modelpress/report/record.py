@@ -18,8 +18,8 @@ STATUSES = ("ok", "unstable", "failed", "unsupported")
 VERDICTS = ("pays", "does_not_pay", "inconclusive")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "mixed")  # fp32: strict; tf32: products of 10-bit mantissas
 ENGINES = (
-    *("onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "openvino", "tensorrt", "tensorrt_rtx"),
-    *("torch", "torch_compile", "torchao"),
+    *("onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "openvino", "torch", "torch_compile", "torchao"),
+    *("tensorrt", "tensorrt_graph", "tensorrt_rtx", "tensorrt_rtx_graph"),  # _graph: launched as CUDA graphs
 )
 SHAPE = re.compile(r"data|\d+(x\d+)+")  # "data": the dataset's own lengths; otherwise fixed, batch first: "1x128"
 
