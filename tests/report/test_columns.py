@@ -22,10 +22,10 @@ def test_compressed_size_is_shown_where_a_row_is_sparse(report: Report) -> None:
 def test_device_time_stands_beside_end_to_end_time_where_a_row_has_it(report: Report) -> None:
     assert "device_p50" not in {column.key for column in columns(report)}
     on_gpu = copy.deepcopy(report)
-    row = on_gpu.rows[-1]
+    row = on_gpu.rows[0]
     row.device = "cuda"
     row.device_latency_ms = replace(row.latency_ms, p50=0.4567) if row.latency_ms is not None else None
     by_key = {column.key: column for column in columns(on_gpu)}
     assert by_key["device_p50"].text(row) == "0.457"
     assert by_key["device_p50"].title != by_key["p50"].title
-    assert null_reason(on_gpu.rows[0], "device_p50") == "This row ran on the CPU."
+    assert null_reason(on_gpu.rows[1], "device_p50") == "This row ran on the CPU."

@@ -68,10 +68,11 @@ class OnnxRuntimeCuda(Engine):
     def _refuse(cls) -> None:
         import onnxruntime as ort
 
-        if (why := probe().reason) is not None:
-            raise Unsupported(why)
+        missing = [why] if (why := probe().reason) is not None else []
         if cls.provider not in ort.get_available_providers():
-            raise Unsupported(f"the installed onnxruntime has no {cls.provider}; {HOW}")
+            missing.append(f"the installed onnxruntime has no {cls.provider}; {HOW}")
+        if missing:
+            raise Unsupported("; ".join(missing))
 
     @classmethod
     def open(cls, plan: Plan) -> Session:
@@ -220,7 +221,7 @@ def require(provider: str, given: Sequence[str], nodes: Mapping[str, int]) -> No
     if given[0] != provider:
         raise Unsupported(
             f"asked for {provider}, but ONNX Runtime silently fell back to {', '.join(given)}: a library of CUDA, "
-            "cuDNN or TensorRT is missing (the log of this row names it). `modelpress doctor` says what to install"
+            "cuDNN or TensorRT 10 (libnvinfer.so.10; 11 does not do) is missing, and the log of this row names it"
         )
     if 2 * nodes.get(provider, 0) < sum(nodes.values()):
         shares = ", ".join(f"{name} {count}" for name, count in nodes.items())

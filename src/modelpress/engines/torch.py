@@ -79,12 +79,17 @@ class TorchCompile(Torch):
     name = "torch_compile"
 
     def build(self, artifact: Artifact, hardware: Hardware, folder: Path) -> list[Plan]:
-        """As eager; Unsupported without a C++ compiler (CPU) or Triton (GPU)."""
+        """As eager; Unsupported without a C++ compiler or, on GPUs, Triton."""
+        self.refuse(hardware)
+        return super().build(artifact, hardware, folder)
+
+    @staticmethod
+    def refuse(hardware: Hardware) -> None:
+        """Raise Unsupported where something that compiles is missing."""
         if compiler() is None:
             raise Unsupported(f"torch.compile needs a C++ compiler; none of {', '.join(COMPILERS)} is on the PATH")
         if hardware.accelerator == "cuda" and importlib.util.find_spec("triton") is None:
-            raise Unsupported("torch.compile needs triton on GPUs, which is not installed")
-        return super().build(artifact, hardware, folder)
+            raise Unsupported("torch.compile needs triton on GPUs, which is not installed: pip install triton")
 
     @classmethod
     def open(cls, plan: Plan) -> Session:
