@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,25 +9,15 @@ import pytest
 
 from modelpress.engines import driver
 from modelpress.engines.driver import Device, Driver, probe
+from tests.fake_library import compiled
 
 Compile = Callable[..., str]
 
 
 @pytest.fixture
 def fake_cuda(tmp_path: Path) -> Compile:
-    """Compile the fake with macros, such as ``fake_cuda("DEVICES=2")``, and give the path of the library."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler for the fake libcuda")
-
-    def compiled(*macros: str) -> str:
-        library = tmp_path / "libcuda.so.1"
-        source = Path(__file__).parent / "fake_cuda.c"
-        command = [compiler, "-shared", "-fPIC", *(f"-D{macro}" for macro in macros), str(source), "-o", str(library)]
-        subprocess.run(command, check=True)
-        return str(library)
-
-    return compiled
+    """The path of a fake libcuda compiled with macros, such as ``fake_cuda("DEVICES=2")``."""
+    return lambda *macros: compiled(Path(__file__).parent / "fake_cuda.c", tmp_path, *macros)
 
 
 def test_names_the_missing_library_and_the_fix() -> None:

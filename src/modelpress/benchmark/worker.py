@@ -40,6 +40,7 @@ class Worker:
         self.spawned = spawned
         self.session: Session | None = None
         self.requests: dict[str, requests.Requests] = {}
+        self.device_ms: dict[str, list[float]] = {}  # of the queries timed last: see Session.device_ms
 
     def open(self, plan: str, workloads: dict[str, str]) -> Answer:
         """Open the plan and answer one request. Reading the requests is not part of the cold start."""
@@ -89,7 +90,8 @@ class Worker:
     ) -> Answer:
         """Time requests from position ``start`` of the even order, for ``min_ms`` AND ``min_queries``."""
         rewarm = self._timed(shape, start, rewarm_ms, 2, limit_ms)
-        return {"times_ms": self._timed(shape, start, min_ms, min_queries, limit_ms), "rewarm_queries": len(rewarm)}
+        times = self._timed(shape, start, min_ms, min_queries, limit_ms)
+        return {"times_ms": times, "device_ms": self.device_ms, "rewarm_queries": len(rewarm)}
 
     def throughput(self, shape: str, batch: int, min_s: float) -> Answer:
         """Offline throughput: whole batches of similar length for at least ``min_s``. ``size``: items per run."""
@@ -136,9 +138,10 @@ class Worker:
         return (time.perf_counter_ns() - before) / 1e6
 
     def _timed(self, shape: str, start: int, min_ms: float, min_queries: int, limit_ms: float) -> list[float]:
-        run, items = self._opened().run, self.requests[shape]
-        order, clock = items.even_order(), time.perf_counter_ns
+        session, items = self._opened(), self.requests[shape]
+        run, order, clock = session.run, items.even_order(), time.perf_counter_ns
         times: list[float] = []
+        parts: list[dict[str, float]] = []
         begin = clock()
         while True:
             inputs = items.item(int(order[(start + len(times)) % len(order)]))
@@ -146,8 +149,10 @@ class Worker:
             run(inputs)
             after = clock()
             times.append((after - before) / 1e6)
+            parts.append(session.device_ms())
             spent_ms = (after - begin) / 1e6
             if (spent_ms >= min_ms and len(times) >= min_queries) or spent_ms >= limit_ms:
+                self.device_ms = {name: [part[name] for part in parts] for name in parts[0]}
                 return times
 
     def _throughput(self, shape: str, batch: int, min_s: float) -> Answer:

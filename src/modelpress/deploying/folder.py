@@ -131,8 +131,7 @@ def companions(file: Path) -> list[Path]:
 def _requirement(plan: Plan) -> str:
     if plan.engine in INSTALL:
         return " ".join(f"{name}=={version}" for name, version in installed(plan.engine).items())
-    cuda = plan.settings.get("provider") == "CUDAExecutionProvider"
-    return _pinned("onnxruntime-gpu" if cuda else plan.engine)
+    return _pinned(plan.engine)
 
 
 def _pinned(package: str) -> str:

@@ -91,6 +91,13 @@ class Session:
         """Runtime facts for the report (threads, execution providers, layer precisions)."""
         return {}
 
+    def device_ms(self) -> dict[str, float]:
+        """Where the last :meth:`run` spent its time on an accelerator, ms; empty on CPUs.
+
+        ``compute``: kernels alone, inputs and outputs on the device; ``h2d`` and ``d2h``: copies to and from it.
+        """
+        return {}
+
     def close(self) -> None: ...
 
 

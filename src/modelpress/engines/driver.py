@@ -16,6 +16,7 @@ from pathlib import Path
 LIBRARY = "libcuda.so.1"
 RELEASE_FILE = Path("/proc/driver/nvidia/version")
 MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+BF16_FROM = (8, 0)  # compute capability with tensor cores for bf16 and tf32
 INSTALL = (
     "on a machine with an NVIDIA GPU install NVIDIA's driver (580 or newer for CUDA 13), and start a container with "
     "its GPUs (docker run --gpus all)"

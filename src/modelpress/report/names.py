@@ -7,6 +7,8 @@ from modelpress.report.record import Row
 PRIMARY_SHAPE = "1x128"  # what a verdict rests on, if it was measured
 ENGINE_TITLES = {
     "onnxruntime": "ONNX Runtime",
+    "onnxruntime_cuda": "ONNX Runtime CUDA",
+    "onnxruntime_tensorrt": "ONNX Runtime TensorRT",
     "openvino": "OpenVINO",
     "tensorrt": "TensorRT",
     "tensorrt_graph": "TensorRT with CUDA graphs",
@@ -26,6 +28,8 @@ ROLE_MEANINGS = {
 }
 SHORT_ENGINES = {
     "onnxruntime": "ORT",
+    "onnxruntime_cuda": "ORT CUDA",
+    "onnxruntime_tensorrt": "ORT TRT",
     "openvino": "OpenVINO",
     "tensorrt": "TensorRT",
     "tensorrt_graph": "TRT graph",
