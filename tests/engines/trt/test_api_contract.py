@@ -24,7 +24,9 @@ CLASSES = {  # what the adapter's variables hold
     "context": "IExecutionContext",
 }
 OWNER = re.compile(r"^(self|buffers|found)\.")
-OURS = {"trt.ILogger.__init__", "trt.IInt8EntropyCalibrator2.__init__"}  # Python's own
+OURS = {
+    f"trt.{name}.__init__" for name in ("ILogger", "IInt8EntropyCalibrator2", "IPluginCreatorV3One")
+}  # Python's own
 PLAIN = {"trt.Builder", "trt.Runtime", "trt.OnnxParser", "trt.ILogger"}  # classes, called
 #: names behind a question (hasattr, Capabilities), with the lists that have them
 GUARDED = {
@@ -66,7 +68,7 @@ def used() -> set[str]:
 def has(api: dict[str, dict[str, list[str]]], name: str) -> bool:
     head, first, *rest = name.split(".")
     if head == "trt":
-        members = api["enums"].get(first, api["classes"].get(first))
+        members = [] if first in api["functions"] else api["enums"].get(first, api["classes"].get(first))
         return members is not None and (not rest or rest[0] in members)
     extra = api["classes"].get("IRuntimeConfig", []) if head == "config" else []
     return first in api["classes"][CLASSES[head]] or first in extra
