@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from modelpress.engines.driver import probe
+
 # Set while pytest starts, because libraries read these when they are imported. Child processes inherit them.
 SCRATCH = Path(tempfile.mkdtemp(prefix="modelpress-tests-"))
 os.environ.update(
@@ -47,19 +49,13 @@ def pytest_unconfigure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with a reason that the summary shows, what this machine cannot do."""
     gpu = [item for item in items if item.get_closest_marker("gpu")]
-    if gpu and not _cuda():
+    if gpu and (reason := probe().reason) is not None:
         for item in gpu:
-            item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
+            item.add_marker(pytest.mark.skip(reason=f"needs a GPU: {reason}"))
     if os.environ.get("MODELPRESS_TEST_NETWORK") != "1":
         for item in items:
             if item.get_closest_marker("network"):
                 item.add_marker(pytest.mark.skip(reason="needs the network: set MODELPRESS_TEST_NETWORK=1"))
-
-
-def _cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 @pytest.fixture(autouse=True)

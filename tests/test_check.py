@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from modelpress.check import check, inspect
 from modelpress.check_rules import repeated_stages
 from modelpress.config import compose
+from modelpress.engines.driver import Device, Driver
 from modelpress.errors import ModelPressError
 
 TINY = {"model_type": "bert", "hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 100}
@@ -79,7 +80,9 @@ CASES: list[tuple[list[str], str]] = [
     (["hardware.threads=many"], "hardware.threads is 'many'; Hardware takes int | None"),
     (["+hardware.cores=2"], "hardware.cores: Hardware takes no 'cores'"),
     (["hardware.engines=[onnxruntime]"], "hardware=cpu runs onnxruntime only. Choose 'engine=[onnxruntime]'"),
-    (["hardware=cuda"], "engine.openvino: hardware=cuda runs"),
+    (["hardware.engines=[openvino]"], "engine.onnxruntime: hardware=cpu runs openvino only"),
+    (["hardware.accelerator=gpu"], "hardware.accelerator is 'gpu'; allowed: cpu, cuda"),
+    (["engine=[]"], "engine selects nothing, and hardware=cpu has no choice of its own. It runs engine=[onnxruntime,"),
     (["engine.openvino.precisions=[fp33]"], "engine.openvino.precisions is 'fp33'; allowed"),
     (["budget.latency_ms=0"], "budget.latency_ms is 0.0; it must be above 0, or null for no goal"),
     (["budget.size_mb=-3"], "budget.size_mb is -3.0"),
@@ -224,15 +227,30 @@ def test_bf16_without_instructions_is_a_warning(able: bool, count: int, monkeypa
     assert (faults, len(warnings)) == ([], count)
 
 
-@pytest.mark.parametrize(("driver", "count"), [("/proc/self/status", 0), ("/nowhere/nvidia", 1)])
-def test_a_gpu_that_is_not_there_is_a_warning(driver: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelpress.check_rules.GPU_DRIVER", (driver,))
-    faults, warnings = inspect(_config("hardware=cuda", "engine=onnxruntime"))
-    assert (faults, len(warnings)) == ([], count)
+def test_a_gpu_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelpress.check_devices.probe", lambda: Driver(reason="no usable NVIDIA driver (libcuda)"))
+    [fault] = _faults("hardware=cuda")
+    assert fault == "hardware=cuda needs an NVIDIA GPU: no usable NVIDIA driver (libcuda). Here hardware=cpu runs."
 
 
-def test_fp16_is_fine_on_a_gpu() -> None:
-    assert _faults("hardware=cuda", "engine=onnxruntime", "hardware.precision=16-mixed") == []
+T4 = Device(0, "Tesla T4", (7, 5), 15360, "0000:00:04.0")
+H100 = Device(1, "NVIDIA H100", (9, 0), 81559, "0000:18:00.0")
+
+
+@pytest.mark.parametrize("option", ["cuda", "h100", "rtx"])
+def test_every_gpu_passes_with_the_engines_of_its_own(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelpress.check_devices.probe", lambda: Driver((H100,)))
+    assert inspect(_config(f"hardware={option}")) == ([], [])
+    assert _faults(f"hardware={option}", "hardware.precision=16-mixed") == []
+
+
+def test_what_a_gpu_lacks_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelpress.check_devices.probe", lambda: Driver((T4,)))
+    assert _faults("hardware=t4") == []
+    [fault] = _faults("hardware=h100")
+    assert fault == "hardware.precision is bf16-mixed, and Tesla T4 has no bf16 arithmetic. Use 16-mixed"
+    [fault] = _faults("hardware=cuda", "hardware.devices=2")
+    assert fault == "hardware.devices is 2, and this machine has 1 (Tesla T4)."
 
 
 def test_checking_imports_nothing_heavy() -> None:

@@ -12,6 +12,7 @@ import modelpress.benchmark.machine
 import modelpress.technique
 import tests.tiny as tiny
 from modelpress.config import compose
+from modelpress.engines import driver
 from modelpress.errors import ModelPressError
 from modelpress.job import Job, sources, targets, versions
 from modelpress.models.text import TextModel
@@ -70,9 +71,28 @@ def test_auto_precision_is_what_the_processor_has(
     assert job_of(world, f"hardware.precision={given}").precision == precision
 
 
-def test_auto_precision_of_an_accelerator(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelpress.benchmark.machine, "has_bf16", lambda: False)
-    assert job_of(world, "hardware.accelerator=cuda").precision == "bf16-mixed"
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [([], "bf16-mixed"), ([(9, 0)], "bf16-mixed"), ([(7, 5)], "16-mixed"), ([(9, 0), (7, 5)], "16-mixed")],
+)
+def test_auto_precision_is_what_the_oldest_gpu_has(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capabilities: list[tuple[int, int]], precision: str
+) -> None:
+    devices = tuple(driver.Device(i, "GPU", found, 1024, "") for i, found in enumerate(capabilities))
+    monkeypatch.setattr(driver, "probe", lambda: driver.Driver(devices))
+    assert job_of(world, "hardware.accelerator=cuda").precision == precision
+
+
+def test_onnxruntime_gpu_takes_the_place_of_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name != "onnxruntime-gpu":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.31.1"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert versions("onnxruntime") == {"onnxruntime": "1.31.1 (gpu)"}
+    with pytest.raises(importlib.metadata.PackageNotFoundError, match="openvino"):
+        versions("openvino")
 
 
 def test_versions_are_those_installed() -> None:

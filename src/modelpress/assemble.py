@@ -122,6 +122,8 @@ def _row(pressing: Pressing, item: Pressed, plan: Plan, measured: Measurement) -
         peak_memory_mb=measured.peak_memory_mb,
         cold_start_ms=measured.cold_start_ms,
         latency_ms=measured.latency_ms,
+        device_latency_ms=measured.device_latency_ms,
+        peak_device_memory_mb=measured.peak_device_memory_mb,
         throughput_per_s=measured.throughput_per_s,
         energy_j_per_sample=measured.energy_j_per_sample,
         details=details,

@@ -1,4 +1,4 @@
-"""What cannot be trained on several devices with the result of one: said before anything is built."""
+"""Devices that are not there, and what cannot be trained on several: said before anything is built."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from modelpress.check_nodes import Tree, stages
+from modelpress.engines.driver import BF16_FROM, probe
 from modelpress.errors import ModelPressError, one_of
 
+ACCELERATORS = ("cpu", "cuda")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
 STARTED = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # set by torchrun and by srun in each of the processes they start
 QUANTIZE, PRUNE_STRUCTURED = ".Quantize", ".PruneStructured"
@@ -30,6 +32,26 @@ def devices(config: Tree) -> Iterable[str]:
         for key, stage in stages(config).items():
             if _trains(config, stage) and isinstance(stage["transform"], dict):
                 yield from (f"{key}.transform.{fault} hardware.devices=1" for fault in _alone(stage["transform"]))
+
+
+def gpus(config: Tree) -> Iterable[str]:
+    """Faults of a GPU that this machine does not have, or that lacks what is asked of it."""
+    hardware = config["hardware"]
+    name, given, count = hardware.get("name"), hardware.get("accelerator", "cpu"), hardware.get("devices")
+    if given not in ACCELERATORS:
+        yield f"hardware.accelerator is {given!r}; allowed: {', '.join(ACCELERATORS)}."
+    if given != "cuda":
+        return
+    driver = probe()
+    if driver.reason is not None:
+        yield f"hardware={name} needs an NVIDIA GPU: {driver.reason}. Here hardware=cpu runs."
+        return
+    found = ", ".join(device.name for device in driver.devices)
+    if isinstance(count, int) and count > len(driver.devices):
+        yield f"hardware.devices is {count}, and this machine has {len(driver.devices)} ({found})."
+    old = [device for device in driver.devices if device.compute_capability < BF16_FROM]
+    if hardware.get("precision") == "bf16-mixed" and old:
+        yield f"hardware.precision is bf16-mixed, and {old[0].name} has no bf16 arithmetic. Use 16-mixed"
 
 
 def _started_by_others() -> Iterable[str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from modelpress.benchmark.machine import has_bf16
-from modelpress.check_devices import devices
+from modelpress.check_devices import devices, gpus
 from modelpress.check_nodes import Tree, stages
 from modelpress.check_signature import class_attribute
 from modelpress.errors import ModelPressError, one_of
@@ -18,19 +17,18 @@ PRESS = ("last", "all")
 CONTROL = (True, False, "same_steps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 LOGGER_MODES = ("auto", "online", "offline", "disabled")
-GPU_DRIVER = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/dxg")  # the last is WSL's
 MAX_SEED = 2**32 - 1
 
 
 def faults(config: Tree) -> list[str]:
     """Every broken rule."""
-    rules = (_root, _stage_order, _teacher, _engines, _deployable, _precision, devices, _budget, _logger)
+    rules = (_root, _stage_order, _teacher, _engines, _deployable, _precision, devices, gpus, _budget, _logger)
     return [fault for rule in rules for fault in rule(config)]
 
 
 def warnings(config: Tree) -> list[str]:
     """What may be meant, but probably is not."""
-    return [*_idle_teacher(config), *_slow_precision(config), *_absent_gpu(config)]
+    return [*_idle_teacher(config), *_slow_precision(config)]
 
 
 def repeated_stages(overrides: Sequence[str]) -> list[str]:
@@ -132,6 +130,11 @@ def _engines(config: Tree) -> Iterable[str]:
 
 def _deployable(config: Tree) -> Iterable[str]:
     names = list(config["engine"] or ())
+    if not names:
+        name, able = config["hardware"].get("name"), config["hardware"].get("engines") or ()
+        known = ",".join(map(str, able))
+        yield f"engine selects nothing, and hardware={name} has no choice of its own. It runs engine=[{known}]"
+        return
     if not any(not str(name).startswith("torch") for name in names):
         yield (
             f"engine is [{', '.join(map(str, names))}]: PyTorch rows are for reference and cannot be deployed. "
@@ -150,12 +153,6 @@ def _slow_precision(config: Tree) -> Iterable[str]:
     hardware = config["hardware"]
     if hardware.get("precision") == "bf16-mixed" and hardware.get("accelerator") == "cpu" and not has_bf16():
         yield "hardware.precision is bf16-mixed and this processor has no bf16 instructions: slower than 32-true."
-
-
-def _absent_gpu(config: Tree) -> Iterable[str]:
-    accelerator = config["hardware"].get("accelerator")
-    if accelerator in ("cuda", "gpu") and not any(Path(place).exists() for place in GPU_DRIVER):
-        yield f"hardware.accelerator is {accelerator} and this machine has no NVIDIA driver; hardware=cpu runs here."
 
 
 def _budget(config: Tree) -> Iterable[str]:

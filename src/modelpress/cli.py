@@ -37,6 +37,8 @@ COMMANDS = {
     "why": Command("modelpress.compare.why", "what differs between two runs: settings, data, versions, machine, code"),
     "sensitivity": Command("modelpress.sensitivity_cli", "what each layer of a run's INT8 network costs"),
     "bench": Command("modelpress.benchmark.file", "measure any ONNX file with the method of the reports"),
+    "build": Command("modelpress.build_cli", "a TensorRT engine of any ONNX file, for ranges of shapes"),
+    "doctor": Command("modelpress.doctor.command", "what this machine can build and run, and why not"),
     "sync": Command("modelpress.loggers.sync", "push offline Weights & Biases runs and record what they rest on"),
     "store": Command("modelpress.store_cli", "list or clean the store of finished stages"),
 }

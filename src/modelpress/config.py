@@ -62,7 +62,7 @@ class Config:
     finetune: Stage = field(default_factory=Stage)
     technique: Dict[str, Stage] = field(default_factory=dict)  # noqa: UP006
     hardware: Node = MISSING
-    engine: Node = MISSING
+    engine: Node = field(default_factory=dict)
     benchmark: Node = MISSING
     trainer: Node = MISSING
     callbacks: Node = field(default_factory=dict)

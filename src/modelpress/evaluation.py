@@ -17,8 +17,13 @@ from modelpress.models.base import Batch, Model, Output
 def ask(model: Model, data: Any, split: str) -> None:
     """Show a dual encoder the texts of ``split``, among which it looks for an image's own; a classifier needs none."""
     if model.embedding_width is not None:
-        device = next(model.parameters()).device
-        model.answer({name: tensor.to(device) for name, tensor in batch.items()} for batch in data.prompts(split))
+        model.answer(placed(batch, model) for batch in data.prompts(split))
+
+
+def placed(batch: Batch, model: Model) -> Batch:
+    """The batch on the model's device: after a training on a GPU a teacher is still there."""
+    device = next(model.parameters()).device
+    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def accuracy(model: Model, data: Any) -> float:
     hits = items = 0
     ask(model, data, "validation")
     for batch in tracked(data.eval_dataloader("validation"), "validating"):
-        hits += int((_scores(model(batch)).argmax(1) == batch["labels"]).sum())
+        hits += int((_scores(model, batch).argmax(1) == batch["labels"]).sum())
         items += len(batch["labels"])
     return hits / items
 
@@ -71,9 +76,10 @@ def _answers(model: Model, data: Any, split: str, every: int | None) -> tuple[Te
     loader = data.eval_dataloader(split)
     stride = max(1, len(loader) // every) if every else 1
     batches = [batch for number, batch in enumerate(loader) if number % stride == 0]
-    return torch.cat([batch["labels"] for batch in batches]), torch.cat([_scores(model(batch)) for batch in batches])
+    return torch.cat([batch["labels"] for batch in batches]), torch.cat([_scores(model, batch) for batch in batches])
 
 
-def _scores(output: Output) -> Tensor:
+def _scores(model: Model, batch: Batch) -> Tensor:
+    output: Output = model(placed(batch, model))
     assert output.logits is not None
-    return output.logits.float()
+    return output.logits.float().cpu()

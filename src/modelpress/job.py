@@ -73,12 +73,16 @@ class Job:
 
     @property
     def precision(self) -> str:
-        """Training precision with ``auto`` resolved: bf16-mixed where the processor has bf16 instructions."""
+        """Training precision with ``auto`` resolved: bf16-mixed where the processor, or the oldest GPU, has it."""
         from modelpress.benchmark.machine import has_bf16
+        from modelpress.engines.driver import BF16_FROM, probe
 
         if self.hardware.precision != "auto":
             return self.hardware.precision
-        return "bf16-mixed" if self.hardware.accelerator != "cpu" or has_bf16() else "32-true"
+        if self.hardware.accelerator == "cpu":
+            return "bf16-mixed" if has_bf16() else "32-true"
+        old = [device for device in probe().devices if device.compute_capability < BF16_FROM]
+        return "16-mixed" if old else "bf16-mixed"
 
 
 def _own_finetune(cfg: DictConfig) -> dict[str, Any] | None:
@@ -93,8 +97,17 @@ def _own_finetune(cfg: DictConfig) -> dict[str, Any] | None:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Installed versions, without importing anything."""
-    return {name: metadata.version(name) for name in packages}
+    """Installed versions, without importing anything. onnxruntime-gpu counts as onnxruntime, whose place it takes."""
+    return {name: _version(name) for name in packages}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        if package != "onnxruntime":
+            raise
+        return f"{metadata.version('onnxruntime-gpu')} (gpu)"
 
 
 def sources(*modules: str) -> dict[str, str]:

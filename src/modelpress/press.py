@@ -19,7 +19,7 @@ from modelpress.benchmark.machine import fingerprint as machine_fingerprint
 from modelpress.engines.base import Artifact, Engine, Plan, Unsupported
 from modelpress.engines.pair import PAIR, paired
 from modelpress.job import Job, sources, versions
-from modelpress.stage import Stage, weights_digest
+from modelpress.stage import Stage, preprocessor_digest, weights_digest
 from modelpress.store import Entry, Request, write_atomic
 
 log = logging.getLogger(__name__)
@@ -155,13 +155,22 @@ def _engine(
         "hardware": asdict(job.hardware),
         "machine": machine_fingerprint(),
         "versions": versions(*RUNTIMES),
-        "sources": sources(type(engine).__module__, *ENGINE_CODE),
+        "sources": sources(type(engine).__module__, *ENGINE_CODE, *engine.code),
+        **engine.surroundings(),
     }
+    if engine.wants_lengths:
+        inputs["lengths"] = {
+            "dataset": job.dataset.fingerprint(),
+            "options": job.config["dataset"],
+            "preprocessor": preprocessor_digest(artifact.model),
+        }
 
     def compute(folder: Path) -> None:
         record: dict[str, Any] = {"plans": [], "absent": {}}
         try:
-            plans = [replace(plan, tower=artifact.tower) for plan in engine.build(artifact, job.hardware, folder)]
+            lengths = _lengths(job, artifact) if engine.wants_lengths else {}
+            built = engine.build(replace(artifact, lengths=lengths), job.hardware, folder)
+            plans = [replace(plan, tower=artifact.tower) for plan in built]
             record["plans"] = [asdict(replace(plan, file=str(Path(plan.file).relative_to(folder)))) for plan in plans]
         except Unsupported as reason:
             record["absent"][name] = str(reason)
@@ -169,3 +178,10 @@ def _engine(
 
     tower = "" if artifact.tower == "main" else f" ({artifact.tower} tower)"
     return Request("engine", f"{exported.name} → {name}{tower}", inputs), compute
+
+
+def _lengths(job: Job, artifact: Artifact) -> dict[int, int]:
+    """How many training items of a tower have which length; empty where all are alike."""
+    assert artifact.model is not None
+    data: Any = job.dataset.datamodule(artifact.model, seed=job.seed, cache=job.store.root / "data")
+    return dict(Counter(data.lengths().get(artifact.tower, [])))

@@ -64,6 +64,7 @@ class SleeperSession(Session):
         self.precision = plan.precision
         self.sleep_s = plan.settings.get("sleep_ms", 0.2) / 1e3
         self.only_one = plan.settings.get("only_one", False)
+        self.split = plan.settings.get("device_ms", {})
 
     def run(self, inputs: Arrays) -> dict[str, Any]:
         ids = inputs["input_ids"]
@@ -71,6 +72,9 @@ class SleeperSession(Session):
             raise RuntimeError("invalid dimensions\nsecond line")
         time.sleep(self.sleep_s)
         return {"logits": np.stack([ids.sum(axis=1), ids.max(axis=1)], axis=1)}
+
+    def device_ms(self) -> dict[str, float]:
+        return dict(self.split)
 
 
 class Listing(OnnxRuntime):

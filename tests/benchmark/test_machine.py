@@ -8,12 +8,14 @@ import sys
 import pytest
 
 from modelpress.benchmark import machine
+from modelpress.benchmark.gpu import gpus
 from modelpress.benchmark.machine import STABLE, default_threads, fingerprint, has_bf16
 
 
 def test_facts_are_complete_and_plain() -> None:
     facts = machine.machine()
-    assert set(STABLE) <= set(facts)
+    assert set(STABLE) - {"gpus"} <= set(facts)
+    assert ("gpus" in facts) == bool(gpus())
     assert facts["cores"] == default_threads()
     assert facts["memory_gb"] > 0
     assert {"numpy", "onnxruntime", "openvino"} <= set(facts["runtimes"])

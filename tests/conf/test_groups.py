@@ -92,7 +92,8 @@ def test_any_two_techniques_make_a_pipeline() -> None:
         assert list(_plain(f"technique=[{second},{first}]")["technique"]) == [second, first]
 
 
-ENGINES = [option for group, option in OPTIONS if group == "engine"]
+ENGINES = [option for group, option in OPTIONS if group == "engine" and not option.startswith("for_")]
+HARDWARE = [option for group, option in OPTIONS if group == "hardware"]
 
 
 @pytest.mark.parametrize("option", ENGINES)
@@ -102,6 +103,15 @@ def test_every_engine_has_its_address(option: str) -> None:
 
 def test_all_engines_together() -> None:
     assert list(_plain(f"engine=[{','.join(ENGINES)}]")["engine"]) == ENGINES
+
+
+@pytest.mark.parametrize("option", HARDWARE)
+def test_every_hardware_chooses_engines_that_it_runs(option: str) -> None:
+    config = _plain(f"hardware={option}")
+    assert config["hardware"]["name"] == option
+    assert set(config["engine"]) <= set(config["hardware"]["engines"]) <= set(ENGINES)
+    assert set(config["engine"]) & {"onnxruntime", "onnxruntime_cuda"}  # what every row is compared with
+    assert list(_plain(f"hardware={option}", "engine=[torch]")["engine"]) == ["torch"]
 
 
 EXPERIMENTS = [option for group, option in OPTIONS if group == "experiment"]

@@ -14,7 +14,7 @@ from modelpress.engines.base import Artifact, Hardware, Unsupported
 from modelpress.engines.torch import Torch, TorchCompile, compiler
 from modelpress.errors import ModelPressError
 from tests.engines import graphs
-from tests.engines.tiny_network import TinyNetwork
+from tests.engines.tiny_network import TinyNetwork, expected
 
 
 @pytest.fixture
@@ -26,12 +26,6 @@ def artifact(float_graph: Path, tmp_path: Path) -> Artifact:
 @pytest.fixture
 def one_thread() -> Hardware:
     return Hardware(threads=torch.get_num_threads())
-
-
-def expected(inputs: dict[str, np.ndarray]) -> np.ndarray:
-    network = TinyNetwork()
-    table, head = network.table.detach().numpy(), network.head.detach().numpy()
-    return np.tanh((table[inputs["input_ids"]] * inputs["attention_mask"][..., None]).mean(axis=1)) @ head
 
 
 def test_eager_equals_numpy(artifact: Artifact, one_thread: Hardware, tmp_path: Path) -> None:

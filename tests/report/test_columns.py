@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
-from modelpress.report.columns import columns
+from modelpress.report.columns import columns, null_reason
 from modelpress.report.record import Report
 
 
@@ -16,3 +17,15 @@ def test_compressed_size_is_shown_where_a_row_is_sparse(report: Report) -> None:
     (shown,) = (column for column in columns(sparse) if column.key == "compressed_mb")
     assert shown.text(sparse.rows[-1]) == "31.3"
     assert shown.text(sparse.rows[0]) is None
+
+
+def test_device_time_stands_beside_end_to_end_time_where_a_row_has_it(report: Report) -> None:
+    assert "device_p50" not in {column.key for column in columns(report)}
+    on_gpu = copy.deepcopy(report)
+    row = on_gpu.rows[0]
+    row.device = "cuda"
+    row.device_latency_ms = replace(row.latency_ms, p50=0.4567) if row.latency_ms is not None else None
+    by_key = {column.key: column for column in columns(on_gpu)}
+    assert by_key["device_p50"].text(row) == "0.457"
+    assert by_key["device_p50"].title != by_key["p50"].title
+    assert null_reason(on_gpu.rows[1], "device_p50") == "This row ran on the CPU."

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from modelpress.benchmark import energy
+from modelpress.benchmark.gpu import Gpu, Watch
 from modelpress.benchmark.load import Usage, usage
 from modelpress.benchmark.process import WorkerFault, WorkerProcess
 from modelpress.benchmark.rounds import drift, instability, round_medians, variation
@@ -26,6 +28,8 @@ class Trace:
     warm: dict[str, Any] = field(default_factory=dict)
     used: Usage | None = None
     joules: float | None = None
+    watch: Watch | None = None  # of the GPU, where there is one
+    device_ms: dict[str, list[list[float]]] = field(default_factory=dict)
     queries: int = 0  # including uncounted ones, for energy
     throughput: dict[str, Any] = field(default_factory=dict)
 
@@ -33,22 +37,35 @@ class Trace:
 class Lane:
     """The parent's view of one worker. Between its turns the worker is stopped (SIGSTOP)."""
 
-    def __init__(self, subject: Subject, workloads: Sequence[Workload], settings: Settings, place: Path) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        workloads: Sequence[Workload],
+        settings: Settings,
+        place: Path,
+        gpu: Gpu | None = None,
+    ) -> None:
         self.subject = subject
         self.workloads = [workload for workload in workloads if workload.inputs == subject.asked]
         self.settings = settings
         self.place = place
+        self.gpu = gpu
+        self.idle_w: float | None = None  # of the GPU while all engines are open and none works
+        self.device_mb: float | None = None
         self.worker: WorkerProcess | None = None
         self.fault: WorkerFault | None = None
         self.opened: dict[str, Any] = {}
         self.cold: list[dict[str, float]] = []
         self.memory: dict[str, float] = {}
         self.evaluated: dict[str, Any] = {}
-        self.traces = {workload.shape: Trace() for workload in self.workloads}
+        self.traces = {
+            workload.shape: Trace(watch=Watch(gpu) if gpu is not None else None) for workload in self.workloads
+        }
 
     def open(self) -> None:
         """Cold starts in fresh processes; the last one stays, is warmed up on every shape and stopped."""
         with self._guard():
+            before = self._device_used_mb()
             for _ in range(self.settings.cold_starts):
                 self._kill()
                 self.worker = WorkerProcess(self.place / "log.txt")
@@ -57,6 +74,8 @@ class Lane:
                 self.cold.append(self.opened["cold_start"])
             for shape, trace in self.traces.items():
                 trace.warm = self._warm(shape)
+            after = self._device_used_mb()  # the other engines are stopped: what grew is this one's
+            self.device_mb = None if before is None or after is None else after - before
 
     def block(self, number: int, position: int) -> None:
         """One block of every shape (their order alternates), between SIGCONT and SIGSTOP."""
@@ -117,6 +136,9 @@ class Lane:
         assert self.worker is not None
         return self.worker.ask(command, self.settings.timeout_s, **arguments)
 
+    def _device_used_mb(self) -> float | None:
+        return self.gpu.memory_used_mb() if self.gpu is not None else None
+
     def _warm(self, shape: str) -> dict[str, Any]:
         s = self.settings
         return self._ask(
@@ -133,17 +155,20 @@ class Lane:
         assert self.worker is not None
         pids = (self.worker.pid,)
         before, joules_before = usage(pids), energy.read()
-        answer = self._ask(
-            "block",
-            shape=shape,
-            start=number * s.block_queries,
-            min_ms=s.block_ms,
-            min_queries=s.block_queries,
-            limit_ms=s.block_limit_ms,
-            rewarm_ms=s.rewarm_ms,
-        )
+        with trace.watch.turn() if trace.watch is not None else nullcontext():
+            answer = self._ask(
+                "block",
+                shape=shape,
+                start=number * s.block_queries,
+                min_ms=s.block_ms,
+                min_queries=s.block_queries,
+                limit_ms=s.block_limit_ms,
+                rewarm_ms=s.rewarm_ms,
+            )
         joules, after = energy.joules(joules_before, energy.read()), usage(pids)
         trace.rounds.append(answer["times_ms"])
+        for name, times in answer["device_ms"].items():
+            trace.device_ms.setdefault(name, []).append(times)
         trace.queries += len(answer["times_ms"]) + answer["rewarm_queries"]
         if before is not None and after is not None:
             trace.used = after - before if trace.used is None else trace.used + (after - before)
@@ -175,14 +200,20 @@ class Lane:
             why=why,
             precision=precision,
             latency_ms=latency_of(trace.rounds),
+            device_latency_ms=latency_of(trace.device_ms.get("compute", [])),
             rounds=trace.rounds,
             throughput_per_s=trace.throughput["per_s"],
             peak_memory_mb=self.memory["peak"],
             memory_above_interpreter_mb=self.memory["peak"] - self.opened["memory_interpreter_mb"],
+            peak_device_memory_mb=self.device_mb,
             cold_start_ms=statistics.median(start["total_ms"] for start in self.cold),
-            energy_j_per_sample=None if trace.joules is None else trace.joules / trace.queries,
+            energy_j_per_sample=None if (joules := self._joules(trace)) is None else joules / trace.queries,
             details=self._details(trace, share),
         )
+
+    def _joules(self, trace: Trace) -> float | None:
+        """Of the GPU above its idle power, where it is one that works; else of the processor."""
+        return trace.joules if trace.watch is None else trace.watch.net_joules(self.idle_w)
 
     def _details(self, trace: Trace, share: float | None) -> dict[str, Any]:
         times = [value for block in trace.rounds for value in block]
@@ -201,4 +232,11 @@ class Lane:
             "throughput": trace.throughput,
             "evaluation": self.evaluated,
             "memory_interpreter_mb": self.opened["memory_interpreter_mb"],
+            **self._device(trace),
         }
+
+    def _device(self, trace: Trace) -> dict[str, Any]:
+        """Medians of the parts of a request on the accelerator, and what the GPU did meanwhile."""
+        parts = {name: statistics.median(chain.from_iterable(times)) for name, times in trace.device_ms.items()}
+        watched = {"gpu": trace.watch.facts(self.idle_w)} if trace.watch is not None else {}
+        return {**({"device_ms": parts} if parts else {}), **watched}

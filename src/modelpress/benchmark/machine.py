@@ -13,13 +13,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from modelpress.benchmark.gpu import gpus
+
 RUNTIMES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch", "torchao")
 FLAGS = (
     "amx_bf16", "amx_int8", "amx_tile", "asimd", "avx2", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx512f",
     "avx_ne_convert", "avx_vnni", "bf16", "i8mm", "sve",
 )  # fmt: skip
 BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "avx_ne_convert", "bf16"})
-STABLE = ("cpu", "cores", "flags", "memory_gb", "runtimes", "python", "virtual")
+STABLE = ("cpu", "cores", "flags", "memory_gb", "runtimes", "python", "virtual", "gpus")
 
 
 def machine() -> dict[str, Any]:
@@ -37,13 +39,14 @@ def machine() -> dict[str, Any]:
         "turbo": _turbo(),
         "clock_mhz": _clock_mhz(),
         "load_average": _load_average(),
+        **_gpus(),
     }
 
 
 def fingerprint(facts: Mapping[str, Any] | None = None) -> str:
     """sha256 over the stable facts only: two runs with equal fingerprints may be compared."""
     known = machine() if facts is None else facts
-    stable = {key: known[key] for key in STABLE}
+    stable = {key: known[key] for key in STABLE if key in known}
     return hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()
 
 
@@ -120,6 +123,12 @@ def _virtual() -> list[str]:
     """Why timings may be noisy: ``vm`` and/or ``container``."""
     container = os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
     return [name for name, found in (("vm", "hypervisor" in _flags()), ("container", container)) if found]
+
+
+def _gpus() -> dict[str, Any]:
+    """NVIDIA GPUs and their state now; nothing on a machine without them."""
+    found = gpus()
+    return {"gpus": [gpu.facts() for gpu in found], "gpu_state": [gpu.state() for gpu in found]} if found else {}
 
 
 def _versions(names: tuple[str, ...]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from modelpress.benchmark import lock
+from modelpress.benchmark.gpu import Gpu, at
 from modelpress.benchmark.lane import Lane
 from modelpress.benchmark.machine import machine
 from modelpress.benchmark.progress import Steps
@@ -24,6 +25,7 @@ from modelpress.benchmark.session import (
     save_session,
 )
 from modelpress.engines.base import Hardware
+from modelpress.engines.driver import probe
 from modelpress.errors import ModelPressError
 
 __all__ = ["Measurement", "Session", "Settings", "Subject", "Workload", "load_session", "measure"]
@@ -49,7 +51,9 @@ def measure(
     _check(subjects, workloads, evaluation)
     folder.mkdir(parents=True, exist_ok=True)
     with lock.exclusive(f"benchmark of {len(subjects)} engines"):
-        lanes = [Lane(subject, workloads, settings, _place(folder, i, subject)) for i, subject in enumerate(subjects)]
+        gpu = measured_gpu(hardware)
+        places = [_place(folder, i, subject) for i, subject in enumerate(subjects)]
+        lanes = [Lane(one, workloads, settings, at, gpu) for one, at in zip(subjects, places, strict=True)]
         session = _measure(lanes, evaluation, settings, hardware, folder)
     save_session(session, folder)
     return session
@@ -83,6 +87,18 @@ def _open(lanes: list[Lane], steps: Steps) -> None:
     for lane in lanes:
         with steps.step("open", f"opening {lane.subject.id}"):
             lane.open()
+    gpu = lanes[0].gpu
+    idle_w = gpu.idle_w() if gpu is not None else None
+    for lane in lanes:
+        lane.idle_w = idle_w
+
+
+def measured_gpu(hardware: Hardware) -> Gpu | None:
+    """The counters of the GPU that the engines run on: CUDA's first device. ``None`` on CPUs and without NVML."""
+    if hardware.accelerator != "cuda":
+        return None
+    devices = probe().devices
+    return at(devices[0].bus_id) if devices else None
 
 
 def _rounds(lanes: list[Lane], settings: Settings, steps: Steps) -> None:

@@ -92,10 +92,12 @@ class Measurement:
     why: str | None
     precision: str  # effective; the one asked for if the engine never opened
     latency_ms: Latency | None = None
+    device_latency_ms: Latency | None = None  # compute alone, on the accelerator; None on CPUs
     rounds: list[list[float]] = field(default_factory=list)  # every counted query, ms
     throughput_per_s: float | None = None
     peak_memory_mb: float | None = None  # while answering one request at a time, all shapes
     memory_above_interpreter_mb: float | None = None
+    peak_device_memory_mb: float | None = None  # what opening and warming up took of the accelerator, context included
     cold_start_ms: float | None = None
     energy_j_per_sample: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
@@ -174,8 +176,9 @@ def _row(row: Measurement) -> dict[str, Any]:
 
 
 def _measurement(record: dict[str, Any], rounds: list[list[float]]) -> Measurement:
-    latency = record.pop("latency_ms")
-    return Measurement(**record, latency_ms=Latency(**latency) if latency else None, rounds=rounds)
+    for name in ("latency_ms", "device_latency_ms"):
+        record[name] = Latency(**record[name]) if record[name] else None
+    return Measurement(**record, rounds=rounds)
 
 
 def _relative(path: Path, folder: Path) -> str:

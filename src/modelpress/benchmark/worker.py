@@ -21,6 +21,7 @@ import os  # noqa: E402
 import resource  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -39,6 +40,7 @@ class Worker:
         self.spawned = spawned
         self.session: Session | None = None
         self.requests: dict[str, requests.Requests] = {}
+        self.device_ms: dict[str, list[float]] = {}  # of the queries timed last: see Session.device_ms
 
     def open(self, plan: str, workloads: dict[str, str]) -> Answer:
         """Open the plan and answer one request. Reading the requests is not part of the cold start."""
@@ -88,7 +90,8 @@ class Worker:
     ) -> Answer:
         """Time requests from position ``start`` of the even order, for ``min_ms`` AND ``min_queries``."""
         rewarm = self._timed(shape, start, rewarm_ms, 2, limit_ms)
-        return {"times_ms": self._timed(shape, start, min_ms, min_queries, limit_ms), "rewarm_queries": len(rewarm)}
+        times = self._timed(shape, start, min_ms, min_queries, limit_ms)
+        return {"times_ms": times, "device_ms": self.device_ms, "rewarm_queries": len(rewarm)}
 
     def throughput(self, shape: str, batch: int, min_s: float) -> Answer:
         """Offline throughput: whole batches of similar length for at least ``min_s``. ``size``: items per run."""
@@ -135,9 +138,10 @@ class Worker:
         return (time.perf_counter_ns() - before) / 1e6
 
     def _timed(self, shape: str, start: int, min_ms: float, min_queries: int, limit_ms: float) -> list[float]:
-        run, items = self._opened().run, self.requests[shape]
-        order, clock = items.even_order(), time.perf_counter_ns
+        session, items = self._opened(), self.requests[shape]
+        run, order, clock = session.run, items.even_order(), time.perf_counter_ns
         times: list[float] = []
+        parts: list[dict[str, float]] = []
         begin = clock()
         while True:
             inputs = items.item(int(order[(start + len(times)) % len(order)]))
@@ -145,22 +149,29 @@ class Worker:
             run(inputs)
             after = clock()
             times.append((after - before) / 1e6)
+            parts.append(session.device_ms())
             spent_ms = (after - begin) / 1e6
             if (spent_ms >= min_ms and len(times) >= min_queries) or spent_ms >= limit_ms:
+                self.device_ms = {name: [part[name] for part in parts] for name in parts[0]}
                 return times
 
     def _throughput(self, shape: str, batch: int, min_s: float) -> Answer:
-        run, items = self._opened().run, self.requests[shape]
+        session, items = self._opened(), self.requests[shape]
         batches = [inputs for _, inputs in items.batches(min(batch, len(items)))]
         sizes = [len(next(iter(inputs.values()))) for inputs in batches]
         order = np.argsort((np.arange(len(batches)) + 0.5) * requests.GOLDEN % 1.0)
         for inputs in {tuple(map(np.shape, inputs.values())): inputs for inputs in batches}.values():
-            run(inputs)  # each shape once, as in warm
-        done, count, begin = 0, 0, time.monotonic()
-        while (spent := time.monotonic() - begin) < min_s or count < 2:
-            index = order[count % len(order)]
-            run(batches[index])
-            done, count = done + sizes[index], count + 1
+            session.run(inputs)  # each shape once, as in warm
+        begin = time.monotonic()
+        asked: list[int] = []
+
+        def requested() -> Iterator[requests.Inputs]:
+            while time.monotonic() - begin < min_s or len(asked) < 2:
+                asked.append(order[len(asked) % len(order)])
+                yield batches[asked[-1]]
+
+        answered = sum(1 for _ in session.answers(requested()))
+        done, spent = sum(sizes[index] for index in asked[:answered]), time.monotonic() - begin
         return {"per_s": done / spent, "samples": done, "seconds": spent, "batch": max(sizes)}
 
     def _logits(self, items: requests.Requests, batch: int) -> Any:

@@ -212,6 +212,10 @@ class ImageData(LightningDataModule):
         rows = self._some(self.rows(split), limit, seed)
         return {self.tower: {self.shape: {"pixel_values": pixel_values(self.pixels, rows.image, self.wanted)}}}
 
+    def lengths(self) -> dict[str, list[int]]:
+        """Tower -> length of every training item; images have none."""
+        return {}
+
     def evaluation(self, split: str = "test") -> dict[str, Arrays]:
         """Every image of a split with its label, for the evaluation on engines."""
         rows = self.rows(split)

@@ -99,6 +99,12 @@ class ImageTextData(ImageData):
         text = self._requests(rows.text)
         return {self.tower: {self.shape: image}, "text": {"data": text}, "pair": {"data": image | text}}
 
+    def lengths(self) -> dict[str, list[int]]:
+        """Of the texts of the training pairs, unless the network wants all of them padded to one length."""
+        if self.wanted.pad:
+            return {}
+        return {"text": self.texts.lengths(self.rows("train", pairs=True).text).tolist()}
+
     def evaluation(self, split: str = "test") -> dict[str, Arrays]:
         """``image``: every image of a split with its label; ``text``: every prompt with its candidate's number."""
         numbers, labels = self.dataset.prompts(split)

@@ -169,6 +169,10 @@ class TextData(LightningDataModule):
         lengths = {shape: None if shape == "data" else int(shape.rpartition("x")[2]) for shape in shapes}
         return {"main": {shape: self.requests(split, length=n, limit=limit) for shape, n in lengths.items()}}
 
+    def lengths(self) -> dict[str, list[int]]:
+        """Tower -> length of every training item."""
+        return {"main": self.tokens("train").lengths.tolist()}
+
     def evaluation(self) -> dict[str, dict[str, np.ndarray]]:
         """Tower -> the whole test split with its labels, for benchmark workers."""
         return {"main": self.requests("test")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,11 +20,15 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Artifact:
-    """What one stage offers to engines: an ONNX file, and the trained network's folder for PyTorch rows."""
+    """What one stage offers to engines: an ONNX file, and the trained network's folder for PyTorch rows.
+
+    ``lengths``: length -> number of training items, for engines that are built for ranges of shapes and ask for it.
+    """
 
     onnx: Path
     model: Path | None = None
     tower: str = "main"
+    lengths: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,19 @@ class Session:
         """One blocking inference."""
         raise NotImplementedError
 
+    def answers(self, requests: Iterable[Arrays]) -> Iterator[dict[str, NDArray[Any]]]:
+        """The answers to many requests, in their order. An engine with several streams keeps as many in flight."""
+        return map(self.run, requests)
+
     def details(self) -> dict[str, Any]:
         """Runtime facts for the report (threads, execution providers, layer precisions)."""
+        return {}
+
+    def device_ms(self) -> dict[str, float]:
+        """Where the last :meth:`run` spent its time on an accelerator, ms; empty on CPUs.
+
+        ``compute``: kernels alone, inputs and outputs on the device; ``h2d`` and ``d2h``: copies to and from it.
+        """
         return {}
 
     def close(self) -> None: ...
@@ -92,6 +107,8 @@ class Engine:
     name: ClassVar[str]
     extension: ClassVar[str]
     runtimes: ClassVar[tuple[str, ...]] = ()  # modules that ``open`` imports; the worker times their import
+    code: ClassVar[tuple[str, ...]] = ()  # further modules of ours that decide what ``build`` makes
+    wants_lengths: bool = False  # whether ``build`` reads :attr:`Artifact.lengths`
 
     def __init__(self, precisions: Sequence[str] = ("fp32",)) -> None:
         self.precisions = tuple(precisions)
@@ -99,6 +116,10 @@ class Engine:
     def build(self, artifact: Artifact, hardware: Hardware, folder: Path) -> list[Plan]:
         """One plan per precision. Raises :class:`Unsupported` with the reason."""
         raise NotImplementedError
+
+    def surroundings(self) -> dict[str, Any]:
+        """What else decides what :meth:`build` makes (an optional runtime's version, the GPU): part of its key."""
+        return {}
 
     @classmethod
     def open(cls, plan: Plan) -> Session:

@@ -20,6 +20,7 @@ QUANTIZED = frozenset(
     | {"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
 )
 PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
+LONGEST = "modelpress.longest"  # key of the file's metadata
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Graph:
     operators: dict[str, int]
     external: tuple[str, ...]  # files with weights, relative to the ONNX file
     products: dict[str, str] = field(default_factory=dict)  # nodes that multiply matrices and add a bias -> layer
+    output_shapes: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
+    longest: int | None = None  # sequence that the network takes, where the file says so
 
 
 def inspect(path: Path) -> Graph:
@@ -59,8 +62,18 @@ def inspect(path: Path) -> Graph:
         raise ModelPressError(f"{path} has {len(inputs)} inputs and {len(model.graph.output)} outputs; it needs both.")
     operators = Counter(node.op_type for node in model.graph.node)
     precision = "int8" if operators.keys() & QUANTIZED else _weight_precision(model)
-    outputs = tuple(value.name for value in model.graph.output)
-    return Graph(inputs, outputs, precision, dict(operators), _external(model), _products(model.graph))
+    shapes = {value.name: _input(value).shape for value in model.graph.output}
+    longest = next((int(entry.value) for entry in model.metadata_props if entry.key == LONGEST), None)
+    return Graph(
+        inputs,
+        tuple(shapes),
+        precision,
+        dict(operators),
+        _external(model),
+        _products(model.graph),
+        output_shapes=shapes,
+        longest=longest,
+    )
 
 
 def load(path: Path) -> onnx.ModelProto:

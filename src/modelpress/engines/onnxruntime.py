@@ -1,4 +1,4 @@
-"""ONNX Runtime: runs the ONNX file as it is, or its lowered twin if ModelPress quantized it.
+"""ONNX Runtime on CPUs: runs the ONNX file as it is, or its lowered twin if ModelPress quantized it.
 
 Its precision is that of the graph; what really runs is read back from the optimized graph.
 """
@@ -16,14 +16,14 @@ from modelpress.engines.base import Arrays, Artifact, Engine, Hardware, Plan, Se
 from modelpress.engines.files import link
 from modelpress.engines.graph import Graph, inspect
 from modelpress.engines.int8 import FLOAT_WORK, INT8_WORK, executed_matmuls, unfused
-from modelpress.engines.precision import effective
+from modelpress.engines.precision import effective, require_cpu
 from modelpress.engines.spelling import spelled
 from modelpress.errors import one_of
 
 if TYPE_CHECKING:
     import onnx
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+CPU = "CPUExecutionProvider"
 PRECISIONS = ("fp32", "fp16", "int8")
 VNNI = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"})
 
@@ -51,27 +51,28 @@ class OnnxRuntime(Engine):
             Unsupported: ONNX Runtime cannot run the file; the sentences name nodes and say what to do.
             ModelPressError: ModelPress quantized the file and it breaks the portable contract.
         """
+        require_cpu(hardware.accelerator, "onnxruntime")
         graph = inspect(artifact.onnx)
-        self._refuse(graph, hardware)
+        self._refuse(graph)
         settings: dict[str, Any] = {
             "threads": hardware.threads or default_threads(),
-            "provider": provider(hardware.accelerator),
+            "provider": CPU,
             "spinning": self.intra_op_spinning,
             "u8_weights": saturates(),
         }
         file = folder / f"{artifact.tower}{self.extension}"
-        place(artifact.onnx, graph, file, on_cpu=hardware.accelerator == "cpu")
+        place(artifact.onnx, graph, file, on_cpu=True)
         optimized = optimized_graph(file, settings, artifact.onnx.name)
         operators = dict(Counter(node.op_type for node in optimized.node).most_common())
-        settings |= {"operators": operators, "effective": executed_precision(operators, graph, hardware.accelerator)}
+        settings |= {"operators": operators, "effective": executed_precision(operators, graph)}
         if graph.precision == "int8":
             matmuls, left = executed_matmuls(optimized, graph.products), unfused(optimized, graph.products)
             settings |= {"int8_matmuls": matmuls, "unfused": left}
         target = f"{__name__}.{type(self).__qualname__}"
         return [Plan(self.name, target, graph.precision, str(file), settings)]
 
-    def _refuse(self, graph: Graph, hardware: Hardware) -> None:
-        if graph.precision == "bf16" and hardware.accelerator == "cpu":
+    def _refuse(self, graph: Graph) -> None:
+        if graph.precision == "bf16":
             raise Unsupported("ONNX Runtime has no bf16 kernels for CPUs; OpenVINO runs this file (engine=[openvino])")
         if graph.precision not in ("int8", "fp16", *self.precisions):
             wanted = ", ".join(self.precisions)
@@ -79,14 +80,10 @@ class OnnxRuntime(Engine):
 
     @classmethod
     def open(cls, plan: Plan) -> Session:
-        """Open the file; refuse a session that fell back to another execution provider."""
+        """Open the file."""
         import onnxruntime as ort
 
-        wanted = plan.settings["provider"]
-        providers = [wanted] if wanted == PROVIDERS["cpu"] else [wanted, PROVIDERS["cpu"]]
-        session = ort.InferenceSession(plan.file, session_options(plan.settings), providers=providers)
-        if session.get_providers()[0] != wanted:
-            raise Unsupported(f"asked for {wanted}, but ONNX Runtime silently fell back to {session.get_providers()}")
+        session = ort.InferenceSession(plan.file, session_options(plan.settings), providers=[plan.settings["provider"]])
         return OnnxRuntimeSession(session, plan)
 
 
@@ -95,7 +92,7 @@ class OnnxRuntimeSession(Session):
 
     def __init__(self, session: Any, plan: Plan) -> None:
         self.session = session
-        self.precision = str(plan.settings["effective"])
+        self.precision = str(plan.settings.get("effective", plan.precision))
         self.plan = plan
         self.outputs = [output.name for output in session.get_outputs()]
         self.inputs = {value.name for value in session.get_inputs()}
@@ -116,17 +113,6 @@ class OnnxRuntimeSession(Session):
             "operators": dict(self.plan.settings["operators"]),
             **{key: self.plan.settings[key] for key in ("int8_matmuls", "unfused") if key in self.plan.settings},
         }
-
-
-def provider(accelerator: str) -> str:
-    """The execution provider for an accelerator. Raises Unsupported if the installed wheel does not have it."""
-    import onnxruntime as ort
-
-    wanted = PROVIDERS[one_of("hardware.accelerator", accelerator, PROVIDERS)]
-    if wanted not in ort.get_available_providers():
-        available = ", ".join(ort.get_available_providers())
-        raise Unsupported(f"the installed onnxruntime has no {wanted} (it has {available}); onnxruntime-gpu has it")
-    return wanted
 
 
 def place(source: Path, graph: Graph, target: Path, *, on_cpu: bool) -> None:
@@ -180,13 +166,12 @@ def optimized_graph(onnx_file: Path, settings: dict[str, Any], name: str) -> onn
         return onnx.load(options.optimized_model_filepath, load_external_data=False).graph
 
 
-def executed_precision(operators: dict[str, int], graph: Graph, accelerator: str = "cpu") -> str:
+def executed_precision(operators: dict[str, int], graph: Graph) -> str:
     """Precision of the operators that multiply: ``int8`` kernels, or the graph's float type.
 
-    On CPUs fp16 is widened to fp32 as a whole, which also hides its overflows.
+    fp16 is widened to fp32 as a whole, which also hides its overflows.
     """
     integer = sum(operators.get(name, 0) for name in INT8_WORK)
     real = sum(operators.get(name, 0) for name in FLOAT_WORK)
-    kind = graph.precision if graph.precision != "int8" else "fp32"
-    kind = "fp32" if kind == "fp16" and accelerator == "cpu" else kind
+    kind = graph.precision if graph.precision not in ("int8", "fp16") else "fp32"
     return effective({"int8": integer, kind: real}) if integer else kind

@@ -57,6 +57,11 @@ class PairSession(Session):
         """The outputs of all towers; each takes its own inputs by name."""
         return {name: array for session in self.sessions.values() for name, array in session.run(inputs).items()}
 
+    def device_ms(self) -> dict[str, float]:
+        """The sums over both towers, which run one after the other."""
+        parts = [session.device_ms() for session in self.sessions.values()]
+        return {name: sum(part[name] for part in parts) for name in parts[0]} if all(parts) else {}
+
     def details(self) -> dict[str, Any]:
         """Those of every tower, by its name."""
         return {tower: session.details() for tower, session in self.sessions.items()}

@@ -11,16 +11,20 @@ from typing import Any
 
 from modelpress.benchmark.machine import default_threads, has_bf16
 from modelpress.engines.base import Arrays, Artifact, Engine, Hardware, Plan, Session, Unsupported
+from modelpress.engines.driver import BF16_FROM, probe
 from modelpress.engines.files import link_tree
 from modelpress.engines.precision import NAMES
 from modelpress.errors import ModelPressError, one_of
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")  # fp32: strict, also on GPUs
 COMPILERS = ("c++", "g++", "clang++", "icpx")
 
 
 class Torch(Engine):
-    """Eager PyTorch on the trained network itself. bf16 converts all weights (no autocast: it casts at every call)."""
+    """Eager PyTorch on the trained network itself, on the CPU or on CUDA's first device.
+
+    bf16 and fp16 convert all weights (no autocast: it casts at every call).
+    """
 
     name = "torch"
     extension = ""
@@ -50,14 +54,17 @@ class Torch(Engine):
 
         from modelpress.models.base import load
 
-        if plan.settings["device"] == "cuda" and not torch.cuda.is_available():
-            raise Unsupported("hardware.accelerator is 'cuda', but torch finds no CUDA device")
-        if plan.precision == "bf16" and plan.settings["device"] == "cpu" and not has_bf16():
-            raise Unsupported("this processor has no bf16 instructions")
+        on_gpu = plan.settings["device"] == "cuda"
+        refuse_on_gpu(plan.precision) if on_gpu else refuse_on_cpu(plan.precision)
         torch.set_num_threads(plan.settings["threads"])
-        kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[plan.precision]
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(plan.precision, torch.float32)
         network = load(Path(plan.file)).to(plan.settings["device"], kind).eval()
         network.capture(frozenset())
+        if on_gpu:
+            from modelpress.engines.torch_cuda import CudaSession, set_fp32_products
+
+            set_fp32_products(plan.precision)
+            return CudaSession(cls.prepare(network, plan), network)
         return TorchSession(cls.prepare(network, plan), network)
 
     @classmethod
@@ -72,12 +79,17 @@ class TorchCompile(Torch):
     name = "torch_compile"
 
     def build(self, artifact: Artifact, hardware: Hardware, folder: Path) -> list[Plan]:
-        """As eager; Unsupported without a C++ compiler (CPU) or Triton (GPU)."""
-        if hardware.accelerator == "cpu" and compiler() is None:
+        """As eager; Unsupported without a C++ compiler or, on GPUs, Triton."""
+        self.refuse(hardware)
+        return super().build(artifact, hardware, folder)
+
+    @staticmethod
+    def refuse(hardware: Hardware) -> None:
+        """Raise Unsupported where something that compiles is missing."""
+        if compiler() is None:
             raise Unsupported(f"torch.compile needs a C++ compiler; none of {', '.join(COMPILERS)} is on the PATH")
         if hardware.accelerator == "cuda" and importlib.util.find_spec("triton") is None:
-            raise Unsupported("torch.compile needs triton on GPUs, which is not installed")
-        return super().build(artifact, hardware, folder)
+            raise Unsupported("torch.compile needs triton on GPUs, which is not installed: pip install triton")
 
     @classmethod
     def open(cls, plan: Plan) -> Session:
@@ -108,11 +120,16 @@ class TorchSession(Session):
 
     def run(self, inputs: Arrays) -> dict[str, Any]:
         """The logits of one batch, or its embeddings; floating-point inputs are cast to the network's precision."""
-        torch = self.torch
-        batch = {name: torch.from_numpy(array).to(self.device) for name, array in inputs.items()}
-        batch = {k: v.to(self.kind) if v.is_floating_point() else v for k, v in batch.items()}
-        with torch.inference_mode():
-            output = self.call(batch)
+        with self.torch.inference_mode():
+            return self.arrays(self.call(self.placed(inputs)))
+
+    def placed(self, inputs: Arrays) -> dict[str, Any]:
+        """The inputs as tensors of the network's device and precision."""
+        batch = {name: self.torch.from_numpy(array).to(self.device) for name, array in inputs.items()}
+        return {k: v.to(self.kind) if v.is_floating_point() else v for k, v in batch.items()}
+
+    def arrays(self, output: Any) -> dict[str, Any]:
+        """Logits or embeddings as float32 arrays."""
         found = {f"{tower}_embeddings": tensor for tower, tensor in (output.embeddings or {}).items()}
         return {name: tensor.float().cpu().numpy() for name, tensor in (found or {"logits": output.logits}).items()}
 
@@ -123,6 +140,25 @@ class TorchSession(Session):
             "threads": self.torch.get_num_threads(),
             "device": str(self.device),
         }
+
+
+def refuse_on_cpu(precision: str) -> None:
+    """Raise Unsupported for what processors, or this one, cannot do."""
+    if precision in ("tf32", "fp16"):
+        raise Unsupported(f"{precision} is for NVIDIA GPUs; PyTorch on a CPU runs fp32 and bf16")
+    if precision == "bf16" and not has_bf16():
+        raise Unsupported("this processor has no bf16 instructions")
+
+
+def refuse_on_gpu(precision: str) -> None:
+    """Raise Unsupported for a GPU that torch does not find, or that lacks the precision."""
+    import torch
+
+    if not torch.cuda.is_available():
+        why = probe().reason or f"this torch is built for {torch.version.cuda or 'CPUs only'}"
+        raise Unsupported(f"hardware.accelerator is 'cuda', but torch finds no CUDA device: {why}")
+    if precision in ("tf32", "bf16") and torch.cuda.get_device_capability() < BF16_FROM:
+        raise Unsupported(f"{torch.cuda.get_device_name()} has no {precision} arithmetic; use fp16")
 
 
 def compiler() -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from modelpress.engines.base import Artifact, Engine, Hardware, Plan, Session, Unsupported
 from modelpress.engines.precision import effective
-from modelpress.engines.torch import Torch, TorchCompile, TorchSession
+from modelpress.engines.torch import Torch, TorchCompile, TorchSession, refuse_on_gpu
 from modelpress.errors import one_of
 
 PRECISIONS = ("int8",)
@@ -58,6 +58,8 @@ class TorchAo(Torch):
             raise Unsupported(f"torchao cannot be imported ({error}); {HOW}") from error
         from modelpress.models.base import load
 
+        if plan.settings["device"] == "cuda":
+            refuse_on_gpu(plan.precision)
         torch.set_num_threads(plan.settings["threads"])
         network = load(Path(plan.file)).to(plan.settings["device"]).eval()
         network.capture(frozenset())

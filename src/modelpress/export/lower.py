@@ -19,8 +19,8 @@ def lower(proto: onnx.ModelProto, engine: str, *, machine: str | None = None) ->
     """A copy of ``proto`` in the spelling of ``engine``; ``proto`` stays as it is.
 
     Only graphs that ModelPress quantized (metadata ``modelpress.numerics`` of kind ``int8``) are rewritten: a file that
-    somebody else made is measured as it is. OpenVINO and TensorRT take the portable spelling. ``machine`` is the
-    processor's name as ``platform.machine()`` tells it, by default this one's.
+    somebody else made is measured as it is. OpenVINO takes the portable spelling. ``machine`` is the processor's name
+    as ``platform.machine()`` tells it, by default this one's.
 
     Raises:
         ModelPressError: ``engine`` is none of :data:`ENGINES`.
@@ -33,6 +33,10 @@ def lower(proto: onnx.ModelProto, engine: str, *, machine: str | None = None) ->
 
         x86 = (machine or platform.machine()).lower() in X86
         lower_onnxruntime.lower(result, dynamic=(numerics(proto) or {}).get("activations") == "dynamic", x86=x86)
+    elif engine == "tensorrt" and quantized_here(proto):
+        from modelpress.export import lower_tensorrt
+
+        lower_tensorrt.lower(result)
     return result
 
 

@@ -142,6 +142,8 @@ def annotate(
         "ir_version": proto.ir_version,
     }
     del proto.metadata_props[:]
+    if any(name != "batch" for axes in tower.dynamic_axes.values() for name in axes.values()):
+        facts = {**facts, "longest": longest_sequence(tower.module)}
     for key, value in facts.items():
         proto.metadata_props.add(key=f"modelpress.{key}", value=json.dumps(value))
     if numerics is not None:

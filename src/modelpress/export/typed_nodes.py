@@ -17,6 +17,8 @@ from modelpress.errors import ModelPressError
 NUMPY = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 ONNX_NAMES = {"fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
+SCALED = frozenset({"DequantizeLinear", "QuantizeLinear"})
+SCALE_ERROR = 2**-9  # relative: that rounding a scale to 16 bits may change: half of what rounding to INT8 does
 # Sums over many numbers and steep functions: in 16 bits they lose digits or overflow.
 KEEP = (
     *("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "LpNormalization"),
@@ -56,12 +58,13 @@ class Typing:
     def _choose(self) -> None:
         """In the order of execution: a node's type follows from those of its inputs."""
         wide = {name for name, tensor in self.constants.items() if name in self.floats and not fits(tensor, self.kind)}
+        wide |= {name for name in self._scales() if not exact(self.constants[name], self.kind)}
         for i, node in enumerate(self.nodes):
-            product = node.op_type in PRODUCTS or self._looks_up_a_table(node)
+            product = node.op_type in (*PRODUCTS, "DequantizeLinear") or self._looks_up_a_table(node)
             if node.op_type in self.keep:
                 continue
             if wide.intersection(node.input):
-                wide.update(() if product else node.output)
+                wide.update(() if product or node.op_type in SCALED else node.output)
                 continue
             given = [name for name in node.input if name in self.floats and name not in self.constants]
             follows = bool(given) and all(name in self.low_tensors for name in given)
@@ -70,15 +73,20 @@ class Typing:
                 self.low[i] = slots
                 self.low_tensors.update(node.output[k] for k in slots.outputs)
 
+    def _scales(self) -> set[str]:
+        return {node.input[1] for node in self.nodes if node.op_type in SCALED and node.input[1] in self.constants}
+
     def _looks_up_a_table(self, node: NodeProto) -> bool:
         return node.op_type == "Gather" and node.input[0] in self.constants and node.input[0] in self.floats
 
     def _slots(self, node: NodeProto) -> Slots | None:
         """``None``: this operator does not exist in the 16-bit type, or its result is no float."""
-        if node.domain not in ("", "ai.onnx") or node.op_type == "Cast" or node.output[0] not in self.floats:
+        quantizes = node.op_type == "QuantizeLinear"
+        floats = node.output[0] in self.floats or quantizes
+        if node.domain not in ("", "ai.onnx") or node.op_type == "Cast" or not floats:
             return None
         schema = onnx.defs.get_schema(node.op_type, self.opset)
-        variable = schema.outputs[0].type_str
+        variable = (schema.inputs if quantizes else schema.outputs)[0].type_str
         allowed = {entry.type_param_str: entry.allowed_type_strs for entry in schema.type_constraints}
         if ONNX_NAMES[self.kind] not in allowed.get(variable, ()):
             return None
@@ -100,7 +108,8 @@ class Typing:
                 if node.op_type in PRODUCTS or node.op_type in self.keep or len(given) != 1:
                     break
                 name = given[0]
-        return found
+        fed = {name for index in found for name in self.nodes[index].input if name in self.producers}
+        return found | {self.producers[name] for name in fed if self.nodes[self.producers[name]].op_type in SCALED}
 
 
 def _formal(parameters: Sequence[onnx.defs.OpSchema.FormalParameter], index: int) -> str:
@@ -128,6 +137,12 @@ def fits(tensor: TensorProto, kind: str) -> bool:
     array = numpy_helper.to_array(tensor)
     with np.errstate(over="ignore"):
         return bool(np.isfinite(array.astype(NUMPY[kind]).astype(np.float32)).all())
+
+
+def exact(tensor: TensorProto, kind: str) -> bool:
+    """Whether scales keep their value in the 16-bit type, up to :data:`SCALE_ERROR`."""
+    scales = numpy_helper.to_array(tensor).astype(np.float64)
+    return bool((np.abs(scales.astype(NUMPY[kind]).astype(np.float64) - scales) <= SCALE_ERROR * np.abs(scales)).all())
 
 
 def scopes(proto: onnx.ModelProto) -> list[str]:

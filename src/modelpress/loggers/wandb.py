@@ -9,13 +9,14 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelpress.errors import ModelPressError, one_of
 from modelpress.loggers.artifacts import Artifacts
 from modelpress.loggers.server import address, has_key, reach
+from modelpress.report.record import NESTED
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -30,12 +31,6 @@ MODES = ("auto", "online", "offline", "disabled")
 OFFLINE = "With logger.wandb.mode=offline the run is kept here, and `modelpress sync` pushes it later."
 CONTINUES = "wandb-run"  # holds the id of a run that another process will go on with
 EXIT_CODES = {"finished": 0, "failed": 1, "killed": 128 + signal.SIGTERM}
-NESTED = {
-    "latency_ms": ("p50", "p90", "p95", "p99", "min", "cov", "n"),
-    "metric_drop": ("value", "ci_low", "ci_high"),
-    "speedup": ("ratio", "ci_low", "ci_high"),
-    "speedup_best": ("ratio", "ci_low", "ci_high"),
-}
 HEADLINE = re.compile(
     r"metric(_drop.*)?|agreement|size_mb|latency_ms_p\d+|peak_memory_mb|throughput_per_s|speedup.*|engine|precision|why"
 )
@@ -204,7 +199,8 @@ def flat(row: Row) -> dict[str, Any]:
         if name in ("details", "metrics"):
             continue
         if name in NESTED:
-            columns.update({f"{name}_{part}": value[part] if value else None for part in NESTED[name]})
+            parts = [part.name for part in fields(NESTED[name])]
+            columns.update({f"{name}_{part}": value[part] if value else None for part in parts})
         else:
             columns[name] = value
     return columns

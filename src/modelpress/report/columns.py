@@ -47,7 +47,10 @@ def groups(report: Report) -> list[tuple[str, list[Column]]]:
     return [
         ("quality", quality),
         ("against the baseline", RATIOS),
-        ("latency and throughput", LATENCIES),
+        (
+            "latency and throughput",
+            [*LATENCIES, *(DEVICE if any(row.device_latency_ms for row in report.rows) else [])],
+        ),
         ("cost", [*COSTS, *([COMPRESSED] if any(is_sparse(row) for row in report.rows) else [])]),
         ("row", IDENTITY),
         ("verdict", WORDS),
@@ -80,7 +83,12 @@ def _default_reason(row: Row, key: str) -> str:
         return "This row ran on the CPU: there is no device memory."
     if key == "verdict" and row.role != "candidate":
         return "Only candidate rows are judged."
-    known = {"energy_j_per_sample": "Needs an energy counter (RAPL) that this process may read."}
+    known = {
+        "energy_j_per_sample": "Needs an energy counter (RAPL, or NVML of a GPU) that this process may read.",
+        "device_p50": "This row ran on the CPU."
+        if row.device == "cpu"
+        else "This runtime tells end-to-end times only.",
+    }
     return known.get(key, "Not measured in this run.")
 
 
@@ -135,6 +143,11 @@ def _latency(field: str) -> Text:
         return latency_text(row, field)
 
     return text
+
+
+def _device_p50(row: Row) -> str | None:
+    latency = row.device_latency_ms
+    return None if latency is None or latency.p50 is None else significant(latency.p50)
 
 
 def _cov(row: Row) -> str | None:
@@ -204,6 +217,14 @@ COSTS = [
         _number("cold_start_ms"),
     ),
 ]
+DEVICE = [
+    Column(
+        "device_p50",
+        "device p50, ms",
+        "Kernels alone, inputs and outputs on the accelerator; p50 is end to end. The copies are in the details.",
+        _device_p50,
+    )
+]
 COMPRESSED = Column(
     "compressed_mb", "zipped, MB", "The exported ONNX file after zlib: what zeros save on disk.", _compressed
 )
@@ -219,7 +240,12 @@ LATENCIES = [
         "Measured on batches of real requests, one after another (details: batch).",
         _number("throughput_per_s"),
     ),
-    Column("energy_j_per_sample", "J/item", "Energy per item.", _number("energy_j_per_sample")),
+    Column(
+        "energy_j_per_sample",
+        "J/item",
+        "Energy per item; of a GPU above its idle power.",
+        _number("energy_j_per_sample"),
+    ),
 ]
 RATIOS = [
     Column("speedup", "x ORT FP32", "Over the baseline in ONNX Runtime FP32; paired, 95 %.", _ratio("speedup")),

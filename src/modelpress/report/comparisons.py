@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from modelpress.errors import ModelPressError
 from modelpress.report import quality
-from modelpress.report.evidence import Evidence, agreement_anchor, anchor, best_baseline, measured, metric_anchor
+from modelpress.report.evidence import (
+    Evidence,
+    agreement_anchor,
+    anchor,
+    best_baseline,
+    is_reference_engine,
+    measured,
+    metric_anchor,
+)
 from modelpress.report.record import Interval, Ratio, Row
 
 
@@ -89,7 +97,7 @@ def _drop(row: Row, logits: NDArray[Any], base: Evidence | None, labels: NDArray
     if base is None or base.logits is None:
         reason(row, "metric_drop", "The baseline was not measured in any FP32 engine.")
         return
-    if base.row.engine != "onnxruntime":
+    if not is_reference_engine(base.row):
         row.details["metric_drop_vs"] = base.row.id
     itself = base.row is row
     row.metric_drop = Interval(0.0, 0.0, 0.0) if itself else accuracy_gain(logits, base.logits, labels)

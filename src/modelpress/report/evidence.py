@@ -13,6 +13,7 @@ from modelpress.report.record import Row
 
 DECIDING = ("main", "pair")  # towers whose rows answer the task's question; one tower of two does not
 IMAGE_AXES = 4  # images, channels, height, width
+REFERENCE_ENGINES = ("onnxruntime", "onnxruntime_cuda")  # a row is compared with that of its own device
 LOSES_NOTHING = 0.002
 """A baseline row whose paired metric drop is at most this, or not distinguishable from 0, loses nothing."""
 
@@ -76,7 +77,7 @@ def anchor(evidence: Sequence[Evidence], row: Row) -> Evidence | None:
 
 def is_reference_engine(row: Row) -> bool:
     """ONNX Runtime FP32: the engine that ``speedup``, ``metric_drop`` and ``agreement`` start from."""
-    return (row.engine, row.precision) == ("onnxruntime", "fp32")
+    return row.engine in REFERENCE_ENGINES and row.precision == "fp32"
 
 
 def metric_anchor(evidence: Sequence[Evidence], row: Row) -> Evidence | None:

@@ -19,10 +19,12 @@ from modelpress.report.sections import sections, shapes
 Figure = dict[str, Any]
 ROLE_COLOURS = {"baseline": "#3b82c4", "control": "#c77700", "candidate": "#1f9d6b", "reference": "#858a93"}
 SYMBOLS = {
-    **{"onnxruntime": "circle", "openvino": "square", "tensorrt": "diamond"},
+    **{"onnxruntime": "circle", "onnxruntime_cuda": "octagon", "onnxruntime_tensorrt": "hexagon2"},
+    **{"openvino": "square", "tensorrt": "diamond", "tensorrt_graph": "diamond-tall"},
+    **{"tensorrt_rtx": "pentagon", "tensorrt_rtx_graph": "hexagon"},
     **{"torch": "cross", "torch_compile": "x", "torchao": "star"},
 }
-FILLS = {"fp32": "-open", "bf16": "", "fp16": "", "int8": "-open-dot", "mixed": "-dot"}
+FILLS = {"fp32": "-open", "tf32": "-open", "bf16": "", "fp16": "", "int8": "-open-dot", "mixed": "-dot"}
 TRACE_POINTS = 800
 
 

@@ -7,8 +7,13 @@ from modelpress.report.record import Row
 PRIMARY_SHAPE = "1x128"  # what a verdict rests on, if it was measured
 ENGINE_TITLES = {
     "onnxruntime": "ONNX Runtime",
+    "onnxruntime_cuda": "ONNX Runtime CUDA",
+    "onnxruntime_tensorrt": "ONNX Runtime TensorRT",
     "openvino": "OpenVINO",
     "tensorrt": "TensorRT",
+    "tensorrt_graph": "TensorRT with CUDA graphs",
+    "tensorrt_rtx": "TensorRT-RTX",
+    "tensorrt_rtx_graph": "TensorRT-RTX with CUDA graphs",
     "torch": "PyTorch eager",
     "torch_compile": "torch.compile",
     "torchao": "torchao dynamic",
@@ -23,8 +28,13 @@ ROLE_MEANINGS = {
 }
 SHORT_ENGINES = {
     "onnxruntime": "ORT",
+    "onnxruntime_cuda": "ORT CUDA",
+    "onnxruntime_tensorrt": "ORT TRT",
     "openvino": "OpenVINO",
     "tensorrt": "TensorRT",
+    "tensorrt_graph": "TRT graph",
+    "tensorrt_rtx": "TRT-RTX",
+    "tensorrt_rtx_graph": "RTX graph",
     "torch": "PyTorch",
     "torch_compile": "compile",
     "torchao": "torchao",

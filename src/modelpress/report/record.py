@@ -16,8 +16,11 @@ SCHEMA_VERSION = 1
 ROLES = ("baseline", "control", "candidate", "reference")
 STATUSES = ("ok", "unstable", "failed", "unsupported")
 VERDICTS = ("pays", "does_not_pay", "inconclusive")
-PRECISIONS = ("fp32", "bf16", "fp16", "int8", "mixed")
-ENGINES = ("onnxruntime", "openvino", "tensorrt", "torch", "torch_compile", "torchao")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "int8", "mixed")  # fp32: strict; tf32: products of 10-bit mantissas
+ENGINES = (
+    *("onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "openvino", "torch", "torch_compile", "torchao"),
+    *("tensorrt", "tensorrt_graph", "tensorrt_rtx", "tensorrt_rtx_graph"),  # _graph: launched as CUDA graphs
+)
 SHAPE = re.compile(r"data|\d+(x\d+)+")  # "data": the dataset's own lengths; otherwise fixed, batch first: "1x128"
 
 
@@ -92,7 +95,8 @@ class Row:
     peak_memory_mb: float | None = None
     peak_device_memory_mb: float | None = None
     cold_start_ms: float | None = None
-    latency_ms: Latency | None = None
+    latency_ms: Latency | None = None  # end to end: arrays in memory to answers in memory
+    device_latency_ms: Latency | None = None  # kernels alone, inputs and outputs on the accelerator; None on CPUs
     preprocess_ms: float | None = None
     throughput_per_s: float | None = None
     energy_j_per_sample: float | None = None
@@ -142,6 +146,7 @@ class Report:
 NESTED: dict[str, type[Any]] = {
     "metric_drop": Interval,
     "latency_ms": Latency,
+    "device_latency_ms": Latency,
     "speedup": Ratio,
     "speedup_best": Ratio,
 }
@@ -196,8 +201,7 @@ def _content(path: Path) -> dict[str, Any]:
 def _row(entry: Mapping[str, Any]) -> Row:
     """Rebuild the nested records of one row."""
     known = _known(Row, entry)
-    parts = {"metric_drop": Interval, "latency_ms": Latency, "speedup": Ratio, "speedup_best": Ratio}
-    for name, cls in parts.items():
+    for name, cls in NESTED.items():
         if known.get(name) is not None:
             known[name] = cls(**_known(cls, known[name]))
     return Row(**known)

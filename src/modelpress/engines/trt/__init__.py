@@ -1,0 +1,1 @@
+"""What the TensorRT engines are made of; both flavours, ``tensorrt`` and ``tensorrt_rtx``, run the same code."""
