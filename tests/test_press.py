@@ -12,9 +12,17 @@ import pytest
 from hydra.utils import get_class
 
 import tests.tiny as tiny
+from modelpress.config import compose
+from modelpress.engines import driver
 from modelpress.engines.base import Plan
+from modelpress.engines.trt import sidecar
+from modelpress.job import Job
+from modelpress.pipeline import execute
 from modelpress.press import Pressed, export, export_request, is_pressed, press
 from modelpress.pressing import Pressing
+from modelpress.report.record import load
+
+RTX = ("engine=[onnxruntime,tensorrt_rtx]", "engine.tensorrt_rtx.max_profiles=2")
 
 
 def last(pressing: Pressing) -> Pressed:
@@ -112,7 +120,40 @@ def test_a_damaged_engine_is_made_again(own: list[str]) -> None:
 def test_facts_are_those_of_the_file() -> None:
     found = last(tiny.pressing(tiny.finished(), "first"))
     assert found.facts == json.loads((found.export.folder / "facts.json").read_text())
-    from modelpress.models.base import load, parameter_count
+    from modelpress.models.base import load as load_model
+    from modelpress.models.base import parameter_count
 
-    network = load(found.entry.folder / "model")
+    network = load_model(found.entry.folder / "model")
     assert found.facts["main"]["params_m"] == pytest.approx(parameter_count(network) / 1e6)
+
+
+def test_profiles_are_fitted_to_the_training_texts_and_part_of_the_key(own: list[str]) -> None:
+    pressing = tiny.pressing(tiny.finished(), "first", *own, *RTX)
+    found = last(pressing)
+    known = sidecar.read(Path(found.plans["tinybert/distill/tensorrt_rtx/fp32"].file))
+    assert known.fit is not None
+    assert len(known.fit["edges"]) == 2
+    assert known.fit["gain"] > 1
+    longest = [profile["max"]["input_ids"][1] for profile in known.profiles]
+    assert longest == [*known.fit["edges"], 128]
+    assert is_pressed(pressing.job, found.entry)
+    other = tiny.pressing(tiny.finished(), "first", *own, *RTX, "engine.tensorrt_rtx.max_profiles=1")
+    assert not is_pressed(other.job, found.entry)
+
+
+def test_a_tensorrt_row_without_a_gpu_says_built_and_not_executed(own: list[str], tmp_path: Path) -> None:
+    if driver.probe().devices:
+        pytest.skip("this machine has a GPU and executes the engine")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    assert execute(Job.of(compose(tiny.fast(tiny.finished(), *own, *RTX)), folder, "test")) is not None
+    rows = [row for row in load(folder / "report.json").rows if row.engine == "tensorrt_rtx"]
+    assert rows
+    for row in rows:
+        assert (row.status, row.latency_ms, row.metric, row.verdict) == ("unsupported", None, None, None)
+        assert row.why is not None
+        assert row.why.startswith("built, not executed: no usable NVIDIA driver")
+        assert row.size_mb is not None
+        assert row.size_mb > 0.1
+    engines = json.loads((folder / "deploy" / "deploy.json").read_text())["engines"]
+    assert engines[0]["runtime"] == "onnxruntime"

@@ -82,6 +82,7 @@ def test_inputs_for_engines(make: Any, pad: bool) -> None:
     assert found["pair"]["data"].keys() == found["image"]["1x3x8x8"].keys() | found["text"]["data"].keys()
     assert ("lengths" in found["text"]["data"]) is not pad
     assert all(len(array) == 4 for shapes in found.values() for arrays in shapes.values() for array in arrays.values())
+    assert {tower: len(found) for tower, found in data.lengths().items()} == ({} if pad else {"text": data.items})
     evaluation = data.evaluation()
     assert len(evaluation["image"]["pixel_values"]) == len(data.rows("test"))
     assert evaluation["text"]["labels"].tolist() == list(range(len(data.labels)))

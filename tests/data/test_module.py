@@ -129,6 +129,8 @@ def test_workloads_and_evaluation_are_those_requests(data: TextData) -> None:
     assert found["main"]["1x24"]["input_ids"].shape == (10, 24)
     assert len(found["main"]["data"]["labels"]) == 10
     assert len(data.evaluation()["main"]["labels"]) == len(data.dataset.split("test"))
+    assert data.lengths() == {"main": data.tokens("train").lengths.tolist()}
+    assert len(data.lengths()["main"]) == data.items
 
 
 def test_requests_of_the_data_and_of_fixed_length(data: TextData) -> None:

@@ -54,6 +54,7 @@ def test_the_file_says_what_it_is(exported: Exported) -> None:
     facts = {entry.key: json.loads(entry.value) for entry in proto.metadata_props}
     assert facts["modelpress.labels"] == ["bad", "good"]
     assert facts["modelpress.opset"] == 20
+    assert facts["modelpress.longest"] == 40  # rows of its position table
     assert facts["modelpress.ir_version"] == proto.ir_version
     assert not proto.graph.value_info
     assert path.name == "model.onnx"

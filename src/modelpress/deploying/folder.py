@@ -12,6 +12,7 @@ from typing import Any
 from modelpress.deploying.kinds import Kind, kind_of, preprocessing
 from modelpress.engines.base import Plan
 from modelpress.engines.graph import inspect
+from modelpress.engines.trt.load import INSTALL, installed
 from modelpress.report.record import Report
 
 SUMS = "SHA256SUMS"
@@ -21,6 +22,8 @@ SPELLING: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "onnxruntime": lambda settings: {"provider": settings["provider"], "spinning": settings["spinning"]},
     "onnxruntime_cuda": lambda settings: {"options": settings["options"]},
     "openvino": lambda settings: {"precision_hint": HINTS[settings["float"]]},
+    "tensorrt": lambda settings: {},  # an engine's own .json says what it takes
+    "tensorrt_rtx": lambda settings: {},
 }
 
 
@@ -124,13 +127,16 @@ def _place(work: Path, plan: Plan, source: Path) -> str:
 
 
 def companions(file: Path) -> list[Path]:
-    """Files that an engine opens by itself and finds by name: OpenVINO's ``.bin``, weights outside an ONNX graph."""
+    """Files that belong to an engine's by name: OpenVINO's ``.bin``, weights outside an ONNX graph, sidecars."""
     if file.suffix == ".onnx":
         return [file.parent / name for name in inspect(file).external]
-    return [file.with_suffix(".bin")] if file.suffix == ".xml" else []
+    beside = {".xml": ".bin", ".engine": ".json"}.get(file.suffix)
+    return [file.with_suffix(beside)] if beside else []
 
 
 def _requirement(plan: Plan) -> str:
+    if plan.engine in INSTALL:
+        return " ".join(f"{name}=={version}" for name, version in installed(plan.engine).items())
     return _pinned("onnxruntime-gpu" if plan.engine == "onnxruntime_cuda" else plan.engine)
 
 

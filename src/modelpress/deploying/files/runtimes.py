@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -100,8 +102,53 @@ def openvino_core() -> Any:
     return openvino.Core()
 
 
+def open_tensorrt(path: Path, engine: dict[str, Any], threads: int) -> Any:
+    """A function from inputs to logits on the GPU; PyTorch holds the tensors. For either kind of TensorRT."""
+    import torch
+
+    if not torch.cuda.is_available():  # without a driver TensorRT's runtime crashes the process
+        raise DeployError(f"{engine['name']} needs an NVIDIA GPU with its driver; choose another with --engine")
+    trt: Any = importlib.import_module(engine["runtime"])
+    facts = json.loads(path.with_suffix(".json").read_text())
+    if trt.__version__ != facts["version"]:
+        raise DeployError(f"{path} was built by {engine['requirement']}; this is {trt.__version__}")
+    plan = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(path.read_bytes())
+    if plan is None:
+        raise DeployError(f"{path} does not run on this GPU; build it again here (modelpress build model.onnx)")
+    context, stream = plan.create_execution_context(), torch.cuda.Stream()
+
+    def run(inputs: dict[str, Any]) -> Any:
+        given = {name: torch.from_numpy(inputs[name]).cuda() for name in facts["inputs"]}
+        context.set_optimization_profile_async(profile_of(facts["profiles"], given), stream.cuda_stream)
+        for name, tensor in given.items():
+            context.set_input_shape(name, tuple(tensor.shape))
+        made = {name: torch.empty(tuple(context.get_tensor_shape(name)), device="cuda") for name in facts["outputs"]}
+        for name, tensor in (given | made).items():
+            context.set_tensor_address(name, tensor.data_ptr())
+        torch.cuda.current_stream().synchronize()  # the inputs have arrived
+        context.execute_async_v3(stream.cuda_stream)
+        stream.synchronize()
+        return next(iter(made.values())).cpu().numpy()
+
+    return run
+
+
+def profile_of(profiles: Sequence[dict[str, Any]], given: dict[str, Any]) -> int:
+    """The first range of shapes that holds the inputs."""
+    for number, profile in enumerate(profiles):
+        sides = [(profile["min"][name], given[name].shape, profile["max"][name]) for name in profile["min"]]
+        if all(low <= size <= high for side in sides for low, size, high in zip(*side, strict=True)):
+            return number
+    if not profiles:
+        return 0
+    shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in given.items())
+    raise DeployError(f"the engine was not built for {shapes}; its .json lists the shapes that it takes")
+
+
 RUNTIMES = {
     "onnxruntime": open_onnxruntime,
     "onnxruntime_cuda": open_onnxruntime_cuda,
     "openvino": open_openvino,
+    "tensorrt": open_tensorrt,
+    "tensorrt_rtx": open_tensorrt,
 }

@@ -116,7 +116,8 @@ def serialized(trt: Any, maker: Any, network: Any, config: Any, timing_cache: Pa
     plan = maker.build_serialized_network(network, config)
     said = logger(trt).taken()
     if plan is None:
-        raise Unsupported(f"TensorRT cannot build the graph: {'; '.join(said) or 'it gives no reason'}")
+        fix = "; give profiles, or a max_length, that the network takes" if "profile" in " ".join(said) else ""
+        raise Unsupported(f"TensorRT cannot build the graph: {'; '.join(said) or 'it gives no reason'}{fix}")
     if timing_cache is not None:
         timing_cache.parent.mkdir(parents=True, exist_ok=True)
         half = timing_cache.with_suffix(f".{os.getpid()}.tmp")

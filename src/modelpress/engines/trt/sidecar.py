@@ -39,7 +39,7 @@ class Sidecar:
 
     def save(self, engine: Path) -> None:
         """Write it beside the engine."""
-        path_of(engine).write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
+        path_of(engine).write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     def opened_profiles(self) -> list[Profile]:
         """The profiles as they were built."""

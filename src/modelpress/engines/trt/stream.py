@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelpress.engines.trt.load import logger
 from modelpress.engines.trt.profiles import Shapes, Sizes
 
 TORCH_TYPES = {
@@ -23,9 +24,9 @@ Key = tuple[int, tuple[tuple[str, Sizes], ...]]
 class Buffers:
     """Tensors of one shape: pinned on the host, and on the device; ``graph`` where its launch was captured."""
 
-    profile: int
     context: Any
     host: dict[str, Any]
+    views: dict[str, NDArray[Any]]  # of the host's tensors
     device: dict[str, Any]
     graph: Any = None
 
@@ -53,7 +54,7 @@ class Stream:
         """Copy the inputs into pinned memory and queue everything else on the stream."""
         buffers = self.buffers({name: inputs[name].shape for name in self.inputs}, profile)
         for name in self.inputs:
-            np.copyto(buffers.host[name].numpy(), inputs[name], casting="same_kind")
+            np.copyto(buffers.views[name], inputs[name], casting="same_kind")
         with self.torch.cuda.stream(self.stream):
             self.events[0].record()
             for name in self.inputs:
@@ -70,7 +71,7 @@ class Stream:
         """Wait for the request; its outputs as arrays of their own."""
         assert self.current is not None
         self.events[-1].synchronize()
-        return {name: self.current.host[name].numpy().copy() for name in self.outputs}
+        return {name: self.current.views[name].copy() for name in self.outputs}
 
     def device_ms(self) -> dict[str, float]:
         """How long the copies and the kernels of the last request took, by events on the stream."""
@@ -84,7 +85,7 @@ class Stream:
         if found is None:
             context = self.shared or self._context()
             self._set(context, profile, shapes)
-            found = self.bound[key] = self._allocated(context, profile, shapes)
+            found = self.bound[key] = self._allocated(context, shapes)
             self._address(found)
             if self.captures:
                 self._capture(found)
@@ -105,14 +106,14 @@ class Stream:
             context.set_optimization_profile_async(profile, self.stream.cuda_stream)
         for name, shape in shapes.items():
             if not context.set_input_shape(name, tuple(shape)):
-                raise RuntimeError(f"TensorRT refuses shape {tuple(shape)} of input {name}")
+                raise RuntimeError(f"TensorRT refuses shape {tuple(shape)} of input {name}: {self._said()}")
 
-    def _allocated(self, context: Any, profile: int, shapes: Shapes) -> Buffers:
+    def _allocated(self, context: Any, shapes: Shapes) -> Buffers:
         torch = self.torch
         every = {**shapes, **{name: tuple(context.get_tensor_shape(name)) for name in self.outputs}}
         host = {n: torch.empty(tuple(s), dtype=self.types[n], pin_memory=True) for n, s in every.items()}
         device = {n: torch.empty(tuple(s), dtype=self.types[n], device="cuda") for n, s in every.items()}
-        return Buffers(profile, context, host, device)
+        return Buffers(context, host, {name: tensor.numpy() for name, tensor in host.items()}, device)
 
     @staticmethod
     def _address(buffers: Buffers) -> None:
@@ -123,7 +124,10 @@ class Stream:
         if buffers.graph is not None:
             buffers.graph.replay()
         elif not buffers.context.execute_async_v3(self.stream.cuda_stream):
-            raise RuntimeError("TensorRT could not queue the request; its errors are in the log of this engine")
+            raise RuntimeError(f"TensorRT could not queue the request: {self._said()}")
+
+    def _said(self) -> str:
+        return "; ".join(logger(self.trt).taken()) or "it gives no reason"
 
     def _capture(self, buffers: Buffers) -> None:
         """Record the launch once. A first run outside comes before: it does what a capture must not do."""
