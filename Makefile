@@ -14,10 +14,10 @@ KEY := $(shell (echo '$(CURDIR)'; cat $(INPUTS)) | sha256sum | cut -c1-16)
 STAMP := .venv/.modelpress-$(KEY)
 PEERS := .venv-peers/.$(shell (echo '$(CURDIR)'; cat requirements/peers.lock requirements/torchao.lock) | sha256sum | cut -c1-16)
 
-.PHONY: help setup demo test check bench peers lock clean
+.PHONY: help setup setup-gpu demo test test-gpu check bench peers lock clean
 
 help:  ## list these commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 setup: $(STAMP)  ## make .venv and install the locked versions (does nothing when they are there)
 
@@ -38,6 +38,11 @@ $(STAMP):
 	rm -f .venv/.modelpress-*
 	touch $@
 
+setup-gpu: setup  ## for NVIDIA GPUs: onnxruntime-gpu in the place of onnxruntime (make clean setup goes back)
+	@$(BIN)/uv pip uninstall --quiet --python $(BIN)/python onnxruntime onnxruntime-gpu
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --no-deps --require-hashes -r requirements/gpu.lock
+	$(BIN)/python -m modelpress doctor
+
 demo: setup  ## distil TinyBERT on real reviews, press it, measure it, say whether it paid (installs first)
 	@$(BIN)/python run.py technique=distill model=tinybert benchmark=quick
 	echo
@@ -45,6 +50,9 @@ demo: setup  ## distil TinyBERT on real reviews, press it, measure it, say wheth
 
 test: setup check  ## lint, types and the whole test suite (installs first)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
+
+test-gpu: setup  ## the tests that need a GPU; without one they are skipped and say why
+	@$(BIN)/python -m pytest -m gpu
 
 check: setup  ## lint and types only
 	@$(BIN)/python -m ruff check .
@@ -70,6 +78,7 @@ lock: setup  ## resolve the ranges of pyproject.toml anew and write requirements
 	lock --no-deps requirements/demo.in -o requirements/demo.lock
 	lock requirements/peers.in -o requirements/peers.lock
 	lock --no-deps requirements/torchao.in -o requirements/torchao.lock
+	lock --no-deps requirements/gpu.in -o requirements/gpu.lock
 
 clean:  ## remove .venv, caches and build products (outputs/ and multirun/ stay)
 	@rm -rf .venv .venv-peers dist build .mypy_cache .ruff_cache .pytest_cache

@@ -60,6 +60,7 @@ LEAN = (
     "deploying/kinds.py",
     "deploying/module.py",
     "diagnostics.py",
+    "doctor",
     "engines",
     "errors.py",
     "estimate.py",

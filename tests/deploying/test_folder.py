@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from modelpress.deploying import command
 from modelpress.deploying.card import wilson
+from modelpress.deploying.files.runtimes import open_onnxruntime_cuda
 from modelpress.deploying.folder import assemble
 from modelpress.deploying.module import predictor_module, preprocess_ms
 from modelpress.engines.base import Artifact, Hardware, Plan
@@ -264,13 +266,28 @@ def test_a_second_assembly_replaces_the_first(deployed: Path, tmp_path: Path) ->
     assert not (tmp_path / "deploy.unfinished").exists()
 
 
-def test_only_reference_engines_cannot_be_deployed(tmp_path: Path) -> None:
+def test_without_an_engine_to_take_away_the_graph_itself_is_deployed(tmp_path: Path) -> None:
     model, graph = saved_model(tmp_path / "model"), classifier(tmp_path / "model.onnx")
-    plan = Plan("torch", "x", "fp32", str(model))
-    with pytest.raises(ModelPressError, match="None of the engines can be deployed"):
-        assemble(
-            tmp_path, model_folder=model, onnx={"main": graph}, plans=[plan], best=plan, report=report(), dataset={}
-        )
+    plan = Plan("torch", "x", "fp32", str(model), {"threads": 1})
+    made = assemble(
+        tmp_path, model_folder=model, onnx={"main": graph}, plans=[plan], best=plan, report=report(), dataset={}
+    )
+    [engine] = json.loads((made / "deploy.json").read_text())["engines"]
+    assert (engine["name"], engine["files"]) == ("onnxruntime-portable", {"main": "model.onnx"})
+    assert preprocess_ms(made, TEXTS) > 0
+
+
+def test_an_engine_for_gpus_says_that_there_is_none(tmp_path: Path) -> None:
+    model, graph = saved_model(tmp_path / "model"), classifier(tmp_path / "model.onnx")
+    plan = Plan("onnxruntime_cuda", "x", "fp32", str(graph), {"threads": 1, "options": {"device_id": "0"}})
+    made = assemble(
+        tmp_path, model_folder=model, onnx={"main": graph}, plans=[plan], best=plan, report=report(), dataset={}
+    )
+    [engine] = json.loads((made / "deploy.json").read_text())["engines"]
+    assert engine["requirement"].startswith("onnxruntime-gpu==")
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(Exception, match="NVIDIA GPU"):
+            open_onnxruntime_cuda(made / "model.onnx", engine, 1)
 
 
 def test_preprocess_ms(deployed: Path) -> None:

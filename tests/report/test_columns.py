@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
-from modelpress.report.columns import columns, null_reason
+from modelpress.report.columns import columns
+from modelpress.report.missing import null_reason
 from modelpress.report.record import Report
 
 

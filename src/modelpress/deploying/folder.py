@@ -13,7 +13,6 @@ from modelpress.deploying.kinds import Kind, kind_of, preprocessing
 from modelpress.engines.base import Plan
 from modelpress.engines.graph import inspect
 from modelpress.engines.trt.load import INSTALL, installed
-from modelpress.errors import ModelPressError
 from modelpress.report.record import Report
 
 SUMS = "SHA256SUMS"
@@ -21,6 +20,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 #: What predict.py needs to open a plan of each runtime as it was measured, from the plan's own settings.
 SPELLING: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "onnxruntime": lambda settings: {"provider": settings["provider"], "spinning": settings["spinning"]},
+    "onnxruntime_cuda": lambda settings: {"options": settings["options"]},
     "openvino": lambda settings: {"precision_hint": HINTS[settings["float"]]},
     "tensorrt": lambda settings: {},  # an engine's own .json says what it takes
     "tensorrt_rtx": lambda settings: {},
@@ -95,9 +95,15 @@ def _engines(work: Path, placed: dict[str, str], plans: Sequence[Plan]) -> list[
         engine = {"name": f"{plan.engine}-{plan.precision}", "runtime": plan.engine, "files": files}
         engine |= {"precision": plan.precision, "threads": plan.settings["threads"]}
         found.append(engine | SPELLING[plan.engine](parts[0].settings) | {"requirement": _requirement(parts[0])})
-    if not found:
-        raise ModelPressError(f"None of the engines can be deployed; predict.py opens: {', '.join(SPELLING)}.")
-    return found
+    return found or [_portable(placed, plans[0])]
+
+
+def _portable(placed: Mapping[str, str], plan: Plan) -> dict[str, Any]:
+    """The exported graph itself in ONNX Runtime on a CPU, unmeasured: where no engine of the run can be taken away."""
+    files = {"main" if name == "model.onnx" else Path(name).stem: name for name in placed.values()}
+    session = {"threads": plan.settings["threads"], "provider": "CPUExecutionProvider", "spinning": True}
+    kind = {"name": "onnxruntime-portable", "runtime": "onnxruntime", "precision": "as exported"}
+    return {**kind, "files": files, **session, "requirement": _pinned("onnxruntime")}
 
 
 def _placed(work: Path, placed: dict[str, str], plan: Plan) -> str:
@@ -131,11 +137,16 @@ def companions(file: Path) -> list[Path]:
 def _requirement(plan: Plan) -> str:
     if plan.engine in INSTALL:
         return " ".join(f"{name}=={version}" for name, version in installed(plan.engine).items())
-    return _pinned(plan.engine)
+    return _pinned("onnxruntime-gpu" if plan.engine == "onnxruntime_cuda" else plan.engine)
 
 
 def _pinned(package: str) -> str:
-    return f"{package}=={metadata.version(package)}"
+    """The version that is installed here, or that of the other package of ONNX Runtime."""
+    try:
+        return f"{package}=={metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        other = {"onnxruntime": "onnxruntime-gpu", "onnxruntime-gpu": "onnxruntime"}[package]
+        return f"{package}=={metadata.version(other)}"
 
 
 def _write_settings(work: Path, report: Report, kind: Kind, facts: Mapping[str, Any]) -> None:

@@ -35,6 +35,7 @@ class OnnxRuntimeCuda(Engine):
     name = "onnxruntime_cuda"
     extension = ".onnx"
     runtimes = ("onnxruntime",)
+    code = ("modelpress.engines.onnxruntime", "modelpress.engines.onnxruntime_cuda")
     provider = CUDA
 
     def __init__(self, precisions: Sequence[str] = ("fp32",)) -> None:

@@ -29,6 +29,7 @@ class Torch(Engine):
     name = "torch"
     extension = ""
     runtimes = ("torch",)
+    code = ("modelpress.engines.torch", "modelpress.engines.torch_cuda")
 
     def __init__(self, precisions: Sequence[str] = ("fp32",)) -> None:
         super().__init__([one_of(f"engine.{self.name}.precisions", given, PRECISIONS) for given in precisions])

@@ -8,7 +8,8 @@ from html import escape
 from typing import Any
 
 from modelpress.report.arms import is_equal_arm
-from modelpress.report.columns import Column, details_text, groups, null_reason
+from modelpress.report.columns import Column, details_text, groups
+from modelpress.report.missing import null_reason
 from modelpress.report.names import ROLE_MEANINGS, SHORT_ENGINES
 from modelpress.report.numbers import NULL, fixed, latency_text, points_text, ratio_text, share_text, significant
 from modelpress.report.record import Report, Row

@@ -12,7 +12,12 @@ import pytest
 
 HERE = Path(__file__).parent
 ENGINES = Path(__file__).parents[3] / "src" / "modelpress" / "engines"
-SOURCES = [ENGINES / "tensorrt.py", *sorted(set((ENGINES / "trt").glob("*.py")) - {ENGINES / "trt" / "sidecar.py"})]
+PLUGIN = ENGINES.parent / "plugins" / "quick_gelu.py"
+SOURCES = [
+    PLUGIN,
+    ENGINES / "tensorrt.py",
+    *sorted(set((ENGINES / "trt").glob("*.py")) - {ENGINES / "trt" / "sidecar.py"}),
+]
 LISTS = {path.stem: json.loads(path.read_text()) for path in sorted((HERE / "api").glob("*.json"))}
 CLASSES = {  # what the adapter's variables hold
     "maker": "Builder",

@@ -62,6 +62,24 @@ def open_onnxruntime(path: Path, engine: dict[str, Any], threads: int) -> Any:
     return lambda inputs: session.run(None, inputs)[0]
 
 
+def open_onnxruntime_cuda(path: Path, engine: dict[str, Any], threads: int) -> Any:
+    """A function from inputs to logits, on the first NVIDIA GPU; never silently on the CPU."""
+    import onnxruntime
+
+    onnxruntime.preload_dlls()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    wanted = "CUDAExecutionProvider"
+    providers = [(wanted, engine["options"]), "CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    if session.get_providers()[0] != wanted:
+        raise DeployError(
+            f"{engine['name']} needs an NVIDIA GPU and {engine['requirement']} with CUDA's libraries; ONNX Runtime "
+            f"offers {', '.join(session.get_providers())} here"
+        )
+    return lambda inputs: session.run(None, inputs)[0]
+
+
 def _cpu_flags() -> str:
     """What Linux says of the processor; empty elsewhere, where the careful kernels are then taken."""
     info = Path("/proc/cpuinfo")
@@ -129,6 +147,7 @@ def profile_of(profiles: Sequence[dict[str, Any]], given: dict[str, Any]) -> int
 
 RUNTIMES = {
     "onnxruntime": open_onnxruntime,
+    "onnxruntime_cuda": open_onnxruntime_cuda,
     "openvino": open_openvino,
     "tensorrt": open_tensorrt,
     "tensorrt_rtx": open_tensorrt,

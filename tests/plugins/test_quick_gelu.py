@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from torch import nn
 
-from modelpress.engines.trt import plugin
+from modelpress.plugins import quick_gelu as plugin
 
 trt = pytest.importorskip("tensorrt_rtx", reason="pip install 'modelpress[tensorrt-rtx]'")
 

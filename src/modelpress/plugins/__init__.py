@@ -1,0 +1,1 @@
+"""Operators of our own for TensorRT. These modules import torch; the engines do not."""
