@@ -147,7 +147,10 @@ def test_towers_of_other_widths_and_unknown_parts_are_refused(recipe: ClipModel)
         ({"path": "x", "pretrained": "y"}, "choose one source"),
         ({"pretrained": "y"}, "is a tag of an architecture"),
         ({"trained": "yes"}, "allowed: auto, true, false"),
-        ({"training": {"distill": {"rate": 1}}}, "A key of model.training.distill is 'rate'; allowed: 'lr', 'max_epochs'"),
+        (
+            {"training": {"distill": {"rate": 1}}},
+            "A key of model.training.distill is 'rate'; allowed: 'lr', 'max_epochs'",
+        ),
     ],
 )
 def test_options_that_contradict_each_other(recipe: ClipModel, options: dict[str, object], message: str) -> None:
