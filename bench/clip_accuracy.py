@@ -17,18 +17,21 @@ import torch
 from numpy.typing import NDArray
 
 from bench.clip_probe import best
-from bench.pressed import Arms, arms
+from bench.pressed import FOLDER, Arms, arms
 from modelpress.benchmark.machine import machine
 from modelpress.benchmark.statistics import t_quantile
 from modelpress.code_version import code_version
 from modelpress.config import compose
 from modelpress.evaluation import ask
+from modelpress.graph import graph
 from modelpress.job import Job
 from modelpress.models.base import load
 from modelpress.pipeline import execute
 from modelpress.report.record import Report, Row
+from modelpress.stage import Stage
 
 SEEDS, RESAMPLES = (1, 2, 3), 10_000
+PROBE_SIZES = (96, 128)  # the reference's, and the teacher's own
 MODEL = ("model=clip_tiny",)
 # latencies are another part's affair
 SHORT = ("benchmark=quick", "benchmark.rounds=2", "benchmark.throughput_s=0.05", "engine=[onnxruntime,openvino]")
@@ -48,7 +51,7 @@ def emoji(name: str, args: argparse.Namespace) -> str:
     facts, commit = machine(), str(code_version()["commit"])[:7]
     parts = [
         f"`python -m bench.clip {name}` at commit {commit}, {facts['cores']} cores of {facts['cpu']}.",
-        against_probe(teacher),
+        against_probe(teacher, args.overrides),
         recalls_table(distilled),
         *[lost_table(stage, reports) for stage, reports in quantized.items()],
     ]
@@ -60,23 +63,38 @@ def trained_teacher(made: Arms) -> Path:
     return (made.done[made.graph.baseline].folder / "model").absolute()
 
 
-def against_probe(made: Arms) -> str:
-    """Recall at 1 of the teacher and of the probe on the test's images, and their difference, resampled by concept."""
-    stage, job = made.graph.baseline, made.job
-    data = job.dataset.datamodule(stage.tokenizer(), seed=job.seed, cache=job.store.root / "data")
-    untrained = stage.recipe.build(
-        labels=job.dataset.labels, preprocessor=stage.tokenizer(), teacher=None, seed=job.seed
-    )
-    probe, features = best(untrained, data)
-    frozen = probe.hits(features["test"]).numpy()
-    tuned, labels = hits(load(trained_teacher(made)), data, "test")
-    low, high = by_concept(tuned.astype(float) - frozen, labels)
-    return (
-        f"Teacher, image to text recall at 1 on {len(labels)} images of {len(np.unique(labels))} concepts "
-        f"(chance {1 / len(np.unique(labels)):.4f}): {tuned.mean():.3f}; frozen towers with trained projections "
-        f"{frozen.mean():.3f}; difference {100 * (tuned.mean() - frozen.mean()):.1f} points "
-        f"[{100 * low:.1f}, {100 * high:.1f}] (wanted: at least 3, interval excluding 0)."
-    )
+def against_probe(made: Arms, overrides: Sequence[str]) -> str:
+    """Recall at 1 of the teacher and of probes on the test's images, and the differences, resampled by concept."""
+    tuned, labels = hits(load(trained_teacher(made)), data_of(made.job, made.graph.baseline), "test")
+    concepts = len(np.unique(labels))
+    lines = [
+        f"Teacher, image to text recall at 1 on {len(labels)} images of {concepts} concepts "
+        f"(chance {1 / concepts:.4f}): {tuned.mean():.3f}."
+    ]
+    for size in PROBE_SIZES:
+        frozen = probed(size, overrides)
+        low, high = by_concept(tuned.astype(float) - frozen, labels)
+        lines.append(
+            f"* Frozen towers with trained projections, images of {size} x {size}: {frozen.mean():.3f}; the teacher is "
+            f"{100 * (tuned.mean() - frozen.mean()):.1f} points better [{100 * low:.1f}, {100 * high:.1f}] "
+            "(wanted: at least 3, interval excluding 0)."
+        )
+    return "\n".join(lines)
+
+
+def probed(size: int, overrides: Sequence[str]) -> Hits:
+    """(N,) whether a probe of the untrained teacher finds a test image's text."""
+    image_size = f"teacher.architecture.vision_cfg.image_size={size}"
+    job = Job.of(compose([*MODEL, "technique=distill", image_size, *overrides]), FOLDER)
+    stage = graph(job).baseline
+    known = {"labels": job.dataset.labels, "preprocessor": stage.tokenizer(), "teacher": None, "seed": job.seed}
+    probe, features = best(stage.recipe.build(**known), data_of(job, stage))
+    found: Hits = probe.hits(features["test"]).numpy()
+    return found
+
+
+def data_of(job: Job, stage: Stage) -> Any:
+    return job.dataset.datamodule(stage.tokenizer(), seed=job.seed, cache=job.store.root / "data")
 
 
 @torch.no_grad()
