@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from modelpress.engines.graph import GraphInput
 from modelpress.engines.trt.profiles import parse
-from modelpress.engines.trt.session import TensorRTSession, cut, padded
+from modelpress.engines.trt.session import TensorRTSession, cut, padded, precision_of
 from modelpress.engines.trt.sidecar import Sidecar, profiles_record
 from modelpress.errors import ModelPressError
 
@@ -94,3 +95,11 @@ def test_padded_and_cut() -> None:
     whole = {"logits": np.ones((3, 2)), "hidden": np.ones((3, 4, 1))}
     found = cut(whole, SIDECAR, {"ids": array})
     assert (found["logits"].shape, found["hidden"].shape) == ((2, 2), (2, 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("work", "tf32", "precision"),
+    [({"fp32": 4}, False, "fp32"), ({"fp32": 4}, True, "tf32"), ({"fp16": 4}, True, "fp16"), ({}, True, "tf32")],
+)
+def test_products_that_may_round_to_tf32_are_not_called_fp32(work: dict[str, int], tf32: bool, precision: str) -> None:
+    assert precision_of(work, replace(SIDECAR, tf32=tf32)) == precision

@@ -51,7 +51,7 @@ class TensorRTSession(Session):
             engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON), sidecar.products
         )
         self.work = layers.counts(self.layers)
-        self.precision = effective(self.work) if self.work else sidecar.precision
+        self.precision = precision_of(self.work, sidecar)
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """One request. Raises ModelPressError for a shape outside every profile."""
@@ -99,6 +99,12 @@ class TensorRTSession(Session):
             "working_layers": self.work,
             **({"int8_matmuls": layers.int8_matmuls(self.layers)} if self.sidecar.precision == "int8" else {}),
         }
+
+
+def precision_of(work: Mapping[str, int], sidecar: Sidecar) -> str:
+    """What most products compute in, by the inspector's word; it calls TF32 float32, which the report does not."""
+    found = effective(work) if work else sidecar.precision
+    return "tf32" if found == "fp32" and sidecar.tf32 else found
 
 
 def context_memory_mb(engine: Any) -> list[float]:
