@@ -44,7 +44,7 @@ def test_objects_are_made_once_from_their_nodes(world: Path) -> None:
         "onnxruntime": ("fp32",),
         "openvino": ("fp32",),
     }
-    assert job.hardware.engines == ("onnxruntime", "openvino", "torch", "torch_compile", "torchao")
+    assert job.hardware.engines == ("onnxruntime", "openvino", "torch", "torch_compile", "torchao", "tensorrt_rtx")
     teacher = job.recipe("teacher")
     assert isinstance(teacher, TextModel)
     assert teacher.path == str(world / "checkpoint")

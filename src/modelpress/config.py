@@ -83,6 +83,8 @@ def wanted(key: str, default: Any, *, _parent_: DictConfig, _root_: DictConfig) 
     ``finetune`` trains the teacher, where there is one (:meth:`modelpress.job.Job.finetune` sees to the model).
     """
     place = str(_parent_._get_full_key(None)).split(".")
+    if place[0] not in ("finetune", "technique"):
+        return default  # a yaml read by itself
     stage = place[0] if place[0] == "finetune" else place[1]
     who = "teacher" if place[0] == "finetune" and _root_.teacher else "model"
     found = OmegaConf.select(_root_, f"{who}.training.{stage}.{key}")

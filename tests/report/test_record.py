@@ -33,7 +33,15 @@ def test_json_has_the_keys_of_the_interface(report: Report, tmp_path: Path) -> N
     assert set(content["rows"][0]) == {
         *("id", "stage", "model", "role", "tower", "engine", "precision", "device", "shape", "status", "metric"),
         *("metrics", "metric_n", "metric_drop", "agreement", "parity_max_abs", "params_m", "macs_g", "sparsity"),
-        *("size_mb", "peak_memory_mb", "peak_device_memory_mb", "cold_start_ms", "latency_ms", "preprocess_ms"),
+        *(
+            "size_mb",
+            "peak_memory_mb",
+            "peak_device_memory_mb",
+            "cold_start_ms",
+            "latency_ms",
+            "preprocess_ms",
+            "device_latency_ms",
+        ),
         *("throughput_per_s", "energy_j_per_sample", "speedup", "speedup_best", "verdict", "why", "details"),
     }
 

@@ -92,7 +92,6 @@ class Measurement:
     why: str | None
     precision: str  # effective; the one asked for if the engine never opened
     latency_ms: Latency | None = None
-    device_latency_ms: Latency | None = None  # compute alone, on the accelerator; None on CPUs
     rounds: list[list[float]] = field(default_factory=list)  # every counted query, ms
     throughput_per_s: float | None = None
     peak_memory_mb: float | None = None  # while answering one request at a time, all shapes
@@ -100,6 +99,7 @@ class Measurement:
     peak_device_memory_mb: float | None = None  # what opening and warming up took of the accelerator, context included
     cold_start_ms: float | None = None
     energy_j_per_sample: float | None = None
+    device_latency_ms: Latency | None = None  # compute alone, on the accelerator; None on CPUs
     details: dict[str, Any] = field(default_factory=dict)
 
 

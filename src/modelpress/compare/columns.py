@@ -26,6 +26,8 @@ ALIASES = {
     "speedup": "speedup.ratio",
     "speedup_best": "speedup_best.ratio",
     "throughput": "throughput_per_s",
+    # end to end, where a GPU's own clock has given the same statistics
+    **{name: f"latency_ms.{name}" for name in ("p50", "p90", "p95", "p99", "min", "cov", "n")},
 }
 HIGHER = ("metric", "metrics.", "agreement", "throughput_per_s", "speedup.", "speedup_best.", "sparsity")
 LOWER = (
