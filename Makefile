@@ -17,7 +17,7 @@ PEERS := .venv-peers/.$(shell (echo '$(CURDIR)'; cat requirements/peers.lock req
 .PHONY: help setup setup-gpu demo test test-gpu check bench peers lock clean
 
 help:  ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: $(STAMP)  ## make .venv and install the locked versions (does nothing when they are there)
 
