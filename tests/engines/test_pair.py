@@ -85,3 +85,13 @@ def test_parts_of_different_precision_are_mixed() -> None:
             self.precision = precision
 
     assert PairSession([Part("int8"), Part("bf16")], ["image", "text"]).precision == "mixed"  # type: ignore[list-item]
+
+
+def test_towers_in_one_process_leave_each_other_the_cores(tmp_path: Path) -> None:
+    """A tower alone may spin while it waits for work; beside another one it would take that one's cores."""
+    for engine, spins in ((OnnxRuntime(), [True, True]), (OpenVino(["fp32"]), [None, None])):
+        plans = built(engine, tmp_path / engine.name)
+        [pair] = paired(plans)
+        assert [plan.settings.get("spinning") for plan in plans] == spins
+        assert [part.settings.get("spinning") for part in pair.parts] == [False if spin else None for spin in spins]
+        assert [part.file for part in pair.parts] == [plan.file for plan in plans]

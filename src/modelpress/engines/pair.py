@@ -16,9 +16,17 @@ def pair(plans: Sequence[Plan]) -> Plan:
     """One plan of the plans of all towers, in the same engine and precision."""
     first = plans[0]
     target = f"{__name__}.{Pair.__qualname__}"
-    return replace(
-        first, target=target, tower=PAIR, settings={"threads": first.settings["threads"]}, parts=tuple(plans)
-    )
+    parts = tuple(map(yielding, plans))
+    return replace(first, target=target, tower=PAIR, settings={"threads": first.settings["threads"]}, parts=parts)
+
+
+def yielding(plan: Plan) -> Plan:
+    """The plan for an engine that is not alone in its process.
+
+    ONNX Runtime's threads wait for more work by spinning, and so take the cores from the other tower: a pair took twice
+    the time of its towers.
+    """
+    return replace(plan, settings={**plan.settings, "spinning": False}) if "spinning" in plan.settings else plan
 
 
 def paired(plans: Sequence[Plan]) -> list[Plan]:
