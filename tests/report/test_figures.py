@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from modelpress.report import figures, training_figures
+from modelpress.report import figures, html_parts, training_figures
 from modelpress.report.extras import Curve, Extras, panel_of, part_name
 from modelpress.report.numbers import wilson
 from modelpress.report.record import Report
@@ -106,3 +107,20 @@ def test_the_sparsity_on_the_way_is_a_figure_of_its_own() -> None:
     [figure] = training_figures.curves([curve])
     assert figure["layout"]["yaxis"]["title"]["text"] == "transform/sparsity"
     assert figure["data"][0]["y"] == [0.1, 0.7]
+
+
+def test_of_two_towers_only_the_pair_is_drawn(report: Report) -> None:
+    """A tower's answers are those of its pair, at a shape that may be called the same."""
+    names = ("scatter", "drops", "speedups")
+    tower = [replace(row, id=f"{row.id}/text", tower="text") for row in report.rows]
+    doubled = replace(report, rows=[*(replace(row, tower="pair") for row in report.rows), *tower])
+    drawn = [figures.scatter(doubled, "1x128"), figures.drops(doubled), figures.speedups(doubled)]
+    wanted = [figures.scatter(report, "1x128"), figures.drops(report), figures.speedups(report)]
+    for name, ours, theirs in zip(names, drawn, wanted, strict=True):
+        assert ours is not None, name
+        assert theirs is not None, name
+        assert [trace["x"] for trace in ours["data"]] == [trace["x"] for trace in theirs["data"]], name
+    alone = replace(report, rows=tower)
+    assert [figures.scatter(alone, "1x128"), figures.drops(alone), figures.speedups(alone)] == [None] * 3
+    assert html_parts.control_table(doubled) == html_parts.control_table(report) != ""
+    assert html_parts.control_table(alone) == ""

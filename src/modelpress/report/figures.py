@@ -14,7 +14,7 @@ import numpy as np
 from modelpress.report.names import SHORT_ENGINES, model_title, row_title
 from modelpress.report.numbers import latency_text, points_text, ratio_text, share_text, wilson
 from modelpress.report.record import ROLES, Report, Row
-from modelpress.report.sections import sections, shapes
+from modelpress.report.sections import deciding, sections, shapes
 
 Figure = dict[str, Any]
 ROLE_COLOURS = {"baseline": "#3b82c4", "control": "#c77700", "candidate": "#1f9d6b", "reference": "#858a93"}
@@ -29,8 +29,9 @@ TRACE_POINTS = 800
 
 
 def scatter(report: Report, shape: str) -> Figure | None:
-    """Metric against p50 at one shape, with 95 % bars in both directions; ``None`` if no row has both."""
-    rows = [row for row in report.rows if row.shape == shape and row.metric is not None and _p50(row) is not None]
+    """Metric against p50 at one shape, with 95 % bars in both directions; ``None`` if no row that decides has both."""
+    at = [row for row in deciding(report.rows) if row.shape == shape]
+    rows = [row for row in at if row.metric is not None and _p50(row) is not None]
     if not rows:
         return None
     traces = [_points(role, group, report) for role in ROLES if (group := [row for row in rows if row.role == role])]
@@ -87,7 +88,7 @@ def _ordered(report: Report) -> list[Row]:
 
 
 def _compared(report: Report) -> list[Row]:
-    rows = [row for row in _ordered(report) if row.role in ("control", "candidate")]
+    rows = [row for row in deciding(_ordered(report)) if row.role in ("control", "candidate")]
     order = shapes(rows)
     return sorted(rows, key=lambda row: order.index(row.shape))
 

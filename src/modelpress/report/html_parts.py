@@ -13,7 +13,7 @@ from modelpress.report.missing import null_reason
 from modelpress.report.names import ROLE_MEANINGS, SHORT_ENGINES
 from modelpress.report.numbers import NULL, fixed, latency_text, points_text, ratio_text, share_text, significant
 from modelpress.report.record import Report, Row
-from modelpress.report.sections import sections
+from modelpress.report.sections import deciding, sections
 
 PRINTED = ("metric", "metric_drop", "speedup", "speedup_best", "p50", "p95", "size_mb", "status", "verdict")
 
@@ -117,7 +117,8 @@ def control_table(report: Report) -> str:
     """Candidate and control side by side in every engine and shape that both ran, and the judged difference."""
     plain = [row for row in report.rows if row.role == "control" and not is_equal_arm(row)]
     controls = {_kind(row): row for row in plain if row.metric is not None}
-    pairs = [(row, controls[_kind(row)]) for row in report.rows if row.role == "candidate" and _kind(row) in controls]
+    candidates = [row for row in deciding(report.rows) if row.role == "candidate"]
+    pairs = [(row, controls[_kind(row)]) for row in candidates if _kind(row) in controls]
     arms = [f"{arm} {what}" for what in (f"{report.task_metric} %", "p50 ms") for arm in ("candidate", "control")]
     head = ["engine", "shape", *arms]
     body = [[escape(cell) for cell in _pair(row, twin)] for row, twin in pairs if row.metric is not None]

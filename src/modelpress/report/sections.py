@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from modelpress.report.diagnosis import packing
+from modelpress.report.evidence import DECIDING
 from modelpress.report.names import ENGINE_TITLES, VERDICT_TITLES, model_title, row_title
 from modelpress.report.numbers import NULL, beside
 from modelpress.report.record import ROLES, Report, Row
@@ -47,6 +48,11 @@ def by_shape(rows: Sequence[Row]) -> list[Row]:
     """Stable: shapes in their order of first appearance, rows as they came."""
     order = shapes(rows)
     return sorted(rows, key=lambda row: order.index(row.shape))
+
+
+def deciding(rows: Iterable[Row]) -> list[Row]:
+    """Without those of one tower of two, whose answers are those of the pair."""
+    return [row for row in rows if row.tower in DECIDING]
 
 
 def shapes(rows: Sequence[Row]) -> list[str]:
