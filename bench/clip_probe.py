@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from modelpress.objectives.contrastive import info_nce, similarities
 
 WIDTH, BATCH, EPOCHS, RATE = 256, 256, 60, 1e-3
+INPUTS = {"image": "pixel_values", "text": "input_ids"}
 DECAYS = (0.01, 0.1, 1.0)
 FIRST_SCALE, LARGEST_SCALE = 2.66, 100.0  # CLIP's own
 
@@ -120,13 +121,7 @@ def keeper(seen: dict[str, Tensor], name: str) -> Any:
 def _through(model: Any, batches: Any, tower: str, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     found, labels = [], []
     for batch in batches:
-        model(
-            {
-                "pixel_values" if tower == "image" else "input_ids": batch[
-                    "pixel_values" if tower == "image" else "input_ids"
-                ]
-            }
-        )
+        model({INPUTS[tower]: batch[INPUTS[tower]]})
         found.append(seen[tower])
         labels.append(batch["labels"])
     return torch.cat(found), torch.cat(labels)

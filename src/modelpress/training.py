@@ -118,7 +118,7 @@ def _technique(arm: Arm, model: Model, teacher: Model | None, data: Any) -> Tech
     objective: Objective = build(spec["objective"], f"technique.{arm.stage.name}.objective")
     reshaped = transform.prepare(model.eval(), _context(arm, model, data))
     assert isinstance(reshaped, Model)
-    reshaped.to(memory_format=torch.channels_last)  # convolutions train up to twice as fast; _finish undoes it
+    reshaped.to(memory_format=torch.channels_last)  # convolutions train faster; _finish undoes it
     objective.bind(reshaped.train(), teacher)  # from_pretrained leaves evaluation mode, and Lightning respects it
     frozen = _teacher(arm, teacher, objective, data) if teacher is not None else None
     optimizer = OptimizerConfig(**spec["optimizer"])
