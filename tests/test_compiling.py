@@ -17,7 +17,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import tests.tiny as tiny
 import tests.toy as toy
-from modelpress import compiling, technique
+from modelpress import compiling, optimizer, technique
 from modelpress.config import compose
 from modelpress.curves import FILE, read
 from modelpress.engines import torch as engine
@@ -33,6 +33,7 @@ from modelpress.transforms.base import Transform
 
 PARTS = {"hard": 0.5, "soft": 0.5, "hidden": 1.0, "attention": 0.0, "embedding": 0.0, "cosine": 0.0}
 CLOSE = 1e-3  # relative, of a loss: float32 sums in another order, through a few steps of AdamW (tests/test_ranks.py)
+CLOSE_16 = 5e-2  # of a loss in 16 bits
 
 
 def network() -> TextClassifier:
@@ -181,6 +182,12 @@ def test_it_is_true_or_false() -> None:
     assert faults("trainer.compile=maybe") == "trainer.compile is 'maybe'; allowed: true, false."
 
 
+def small_world(root: Path) -> Path:
+    tiny.write_checkpoint(root / "world" / "checkpoint", layers=1)
+    tiny.write_reviews(root / "world" / "reviews.csv")
+    return root / "world"
+
+
 def trained(world: Path, folder: Path, *extra: str) -> Path:
     """A distillation of the tiny checkpoint into itself: neither network has dropout, whose numbers would differ."""
     kept = [line for line in tiny.fast(world) if not line.startswith(("model.", "model=", "store"))]
@@ -198,6 +205,33 @@ def trained(world: Path, folder: Path, *extra: str) -> Path:
     return folder / network.last.name
 
 
+@pytest.mark.gpu
+def test_compiled_training_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bf16 where the GPU has it, else fp16; the fused optimizer with bf16; the same losses to 8 bits of mantissa."""
+    made: list[torch.optim.Optimizer] = []
+
+    def spy(*given: Any, **options: Any) -> Any:
+        pair = optimizer.make(*given, **options)
+        made.append(pair[0])
+        return pair
+
+    monkeypatch.setattr(technique, "make", spy)
+    why = engine.cannot_compile("cuda")
+    if why is not None:
+        pytest.skip(why)
+    world = small_world(tmp_path)
+    given = ("hardware=cuda", "hardware.precision=auto")
+    eager = trained(world, tmp_path / "eager", *given)
+    compiled = trained(world, tmp_path / "compiled", *given, "+technique.distill.trainer.compile=true")
+    bf16 = torch.cuda.get_device_capability() >= (8, 0)
+    assert {group["fused"] for one in made for group in one.param_groups} == {bf16}
+    expected, found = losses(eager), losses(compiled)
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(values, rel=CLOSE_16), name
+    assert load_file(eager / WEIGHTS).keys() == load_file(compiled / WEIGHTS).keys()
+
+
 def losses(folder: Path) -> dict[str, list[float]]:
     rows = [row["metrics"] for row in read(folder / FILE)]
     names = {name for row in rows for name in row if "/train/" in name}
@@ -211,9 +245,7 @@ def test_compiled_training_learns_as_eager_training_does(
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compiling processes, each importing torch
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    world = tmp_path / "world"
-    tiny.write_checkpoint(world / "checkpoint", layers=1)
-    tiny.write_reviews(world / "reviews.csv")
+    world = small_world(tmp_path)
     eager = trained(world, tmp_path / "eager")
     with caplog.at_level("INFO", logger="modelpress"):
         compiled = trained(world, tmp_path / "compiled", "+technique.distill.trainer.compile=true")
