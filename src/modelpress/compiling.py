@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from modelpress.models.base import Batch, Model, Output
 
 Call = Callable[[Batch], Output]
+OPTIONS: dict[str, Any] = {"dynamic": True, "isolate_recompiles": True}  # the latter is not in torch's overloads
 
 
 def compiled(network: Model) -> Call:
@@ -19,7 +21,7 @@ def compiled(network: Model) -> Call:
     (validation, scores, export), stay as they are. Each call of this function keeps its kernels, and counts its
     recompilations, apart from those of other networks of the same class.
     """
-    parts = {part: torch.compile(part.forward, dynamic=True, isolate_recompiles=True) for part in network.children()}
+    parts = {part: torch.compile(part.forward, **OPTIONS) for part in network.children()}
 
     def call(batch: Batch) -> Output:
         for part, forward in parts.items():
