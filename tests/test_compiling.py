@@ -255,7 +255,7 @@ def test_compiled_training_learns_as_eager_training_does(
     assert expected.keys() == found.keys()
     for name, values in expected.items():
         assert len(values) == 6
-        assert found[name] == pytest.approx(values, rel=CLOSE), name
+        assert found[name] == pytest.approx(values, rel=CLOSE, abs=1e-6), name  # taught by itself, soft is nearly 0
     left, right = load_file(eager / WEIGHTS), load_file(compiled / WEIGHTS)
     assert left.keys() == right.keys()
     assert json.loads((eager / "metrics.json").read_text())["steps"] == 6
