@@ -5,7 +5,9 @@ from collections.abc import Callable
 import onnx
 import pytest
 from onnx import helper
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+from modelpress.export import quantized_onnxruntime
 from modelpress.export.quantized import check_quantized
 from tests.export.damage import linear_model, onnxruntime_runs, set_axis, unknown, unlike
 
@@ -37,3 +39,15 @@ def test_operators_that_onnx_defines_by_others_need_no_kernel() -> None:
     model.graph.output[0].name = "z"
     assert onnxruntime_runs(model)
     assert check_quantized(model, "onnxruntime") == []
+
+
+def test_kernels_of_other_providers_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime-gpu crashes the process when it cannot load one of them."""
+
+    def crash() -> None:
+        raise AssertionError("the process would be gone")
+
+    monkeypatch.setattr(state, "get_all_opkernel_def", crash)
+    quantized_onnxruntime._known.cache_clear()
+    assert check_quantized(linear_model(None), "onnxruntime") == []
+    assert {("", "MatMul"), ("com.microsoft", "QAttention")} <= quantized_onnxruntime._known()

@@ -77,10 +77,14 @@ def _plain(domain: str) -> str:
 
 @cache
 def _known() -> frozenset[tuple[str, str]]:
-    """(domain, operator) of every CPU kernel in the installed wheel, and all operators of its own domain."""
+    """(domain, operator) of every CPU kernel in the installed wheel, and all operators of its own domain.
+
+    The CPU's kernels alone are asked for: onnxruntime-gpu, asked for those of all providers, crashes the process where
+    a library of CUDA or TensorRT is missing.
+    """
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    kernels = {(_plain(k.domain), k.op_name) for k in state.get_all_opkernel_def() if k.provider == CPU}
+    kernels = {(_plain(k.domain), k.op_name) for k in state.get_registered_ep_kernel_defs(CPU)}
     own = {(s.domain, s.name) for s in state.get_all_operator_schema() if s.domain == MICROSOFT}
     return frozenset(kernels | own | {("", "Constant")})
 
