@@ -197,6 +197,7 @@ class TensorRT(Engine):
             onnx_sha256=sidecar.digest(onnx.read_bytes()),
             engine_sha256=sidecar.digest(built.plan),
             build_seconds=round(built.seconds, 3),
+            parse_seconds=round(built.parse_seconds, 3),
             fit={**asdict(fitted), "gain": fitted.gain} if fitted else None,
             products=graph.products,
             calibration=self.calibration,

@@ -62,7 +62,7 @@ def test_no_builder_and_no_runtime_is_touched_without_a_driver(monkeypatch: pyte
     touched: list[Any] = []
     real = SimpleNamespace(Builder=touched.append)
     with pytest.raises(Unsupported, match="no usable NVIDIA driver"):
-        builder(real, Capabilities(False, True, False, False))
+        builder(real, Capabilities(False, True, False, False, False))
     with pytest.raises(Unsupported, match="no usable NVIDIA driver"):
         gpu()
     assert touched == []

@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 COLD, WARM, REFUSED = "cold", "warm", "refused"
 
 
-def cache_path(engine: Path, known: Sidecar, device: Device) -> Path:
+def cache_path(file: Path, known: Sidecar, device: Device) -> Path:
     """Beside the engine, one file per version, kind of GPU and engine: ``main_fp16.<key>.kernels``.
 
     The driver is not in the key: TensorRT-RTX asks it itself, and takes kernels of an older one.
     """
     key = repr((known.flavour, known.version, device.name, device.compute_capability, known.engine_sha256))
-    return engine.with_suffix(f".{digest(key.encode())[:16]}.kernels")
+    return file.with_suffix(f".{digest(key.encode())[:16]}.kernels")
 
 
 class RuntimeCache:
@@ -49,9 +49,7 @@ class RuntimeCache:
         if self.saved:
             self.state = WARM if kernels.deserialize(self.saved) else REFUSED
         if not config.set_runtime_cache(kernels):
-            raise RuntimeError(
-                "TensorRT-RTX takes no runtime cache; set engine.tensorrt_rtx.runtime_cache=false"
-            )
+            raise RuntimeError("TensorRT-RTX takes no runtime cache; set engine.tensorrt_rtx.runtime_cache=false")
         self.compiled = kernels
 
     def save(self) -> None:
