@@ -80,7 +80,7 @@ def test_only_plans_of_one_engine_and_precision_meet() -> None:
 
 
 def test_parts_of_different_precision_are_mixed() -> None:
-    class Part:
+    class Part(Session):
         def __init__(self, precision: str) -> None:
             self.precision = precision
 
