@@ -21,17 +21,15 @@ PRUNED: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # family -> what it was
         {"remove": ["channels"], "importance": "magnitude", "sparsity": 0.3, "round_to": 4},
     ),
 }
+ONCE = {"importance": "magnitude", "schedule": "one_shot", "begin": 0.0}
 ZEROS: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # the same of Prune
-    "bert_zeros": ("bert", {"importance": "magnitude", "schedule": "one_shot", "begin": 0.0}),
-    "convolutions_2_of_4": (
-        "convolutions",
-        {"sparsity": None, "pattern": "2:4", "importance": "magnitude", "schedule": "one_shot", "begin": 0.0},
-    ),
+    "bert_2_of_4": ("bert", {"sparsity": None, "pattern": "2:4", **ONCE}),
+    "convolutions_zeros": ("convolutions", ONCE),
 }
 FAMILIES = (*TEXTS, *IMAGES, *CLIPS, *PRUNED, *ZEROS)
 #: numbers -> families of which nothing but these numbers is new
 FURTHER = {
-    "attention": ("bert", "clip_vit", "vit"),  # INT8 in the products inside attention too
+    "attention": ("bert", "clip_vit"),  # INT8 in the products inside attention too
     "dynamic": ("bert", "convolutions"),
     "fp16": ("bert", "convolutions"),  # technique=fp16: the file itself is typed
     "bf16": ("bert", "convolutions"),
