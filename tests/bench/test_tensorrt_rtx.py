@@ -48,7 +48,7 @@ def test_a_section_names_times_sizes_refusals_and_the_claim(monkeypatch: pytest.
     assert "| text | fp16 | 0 | 0.3 | – | – | 0.3 | 40.0 | – |" in text
     assert text.splitlines()[-2:] == [
         "* text fp16 refused: Unique 'the_node': TensorRT has no such operator",
-        "* 2 of 3 within 5 s; not image int8",
+        "* 2 of 3 within 5 s (by CPU seconds: 2 of 3); not image int8",
     ]
 
 
