@@ -27,6 +27,7 @@ ZEROS: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # the same of Prune
     "convolutions_zeros": ("convolutions", ONCE),
 }
 FAMILIES = (*TEXTS, *IMAGES, *CLIPS, *PRUNED, *ZEROS)
+THOROUGH = ("bert", "clip_vit", "convolutions")  # built in every number and with several profiles, which takes time
 #: numbers -> families of which nothing but these numbers is new
 FURTHER = {
     "attention": ("bert", "clip_vit"),  # INT8 in the products inside attention too

@@ -19,7 +19,7 @@ from modelpress.engines.trt.load import load
 from modelpress.engines.trt.profiles import Profile, parse
 from modelpress.errors import ModelPressError
 from tests.engines.trt.conftest import Exported
-from tests.engines.trt.exported import FAMILIES, FURTHER
+from tests.engines.trt.exported import FAMILIES, FURTHER, THOROUGH
 
 RTX = "tensorrt_rtx"
 
@@ -50,14 +50,15 @@ def test_every_exported_network_builds_with_dynamic_batch_and_sequence(
     family: str, files: Exported, tmp_path: Path
 ) -> None:
     """FP32, FP16 and BF16 of the float graph; INT8 with float32 and with fp16 in its other layers."""
+    thorough = family in THOROUGH
+    floats = ["fp32", "fp16", *["bf16"] * thorough]
     for tower, file in files(family, "fp32").items():
-        plans = engines(file, tower, ["fp32", "fp16", "bf16"], tmp_path)
-        assert {precision: known.floats for precision, known in plans.items()} == {k: k for k in plans}
-        assert len(plans) == 3
+        plans = engines(file, tower, floats, tmp_path, several=thorough)
+        assert {precision: known.floats for precision, known in plans.items()} == {kind: kind for kind in floats}
     for tower, file in files(family, "int8").items():
-        for floats in ("fp32", "fp16"):
-            [(precision, known)] = engines(file, tower, [floats], tmp_path).items()
-            assert (precision, known.floats) == ("int8", floats)
+        for kind in ["fp32", *["fp16"] * thorough]:
+            [(precision, known)] = engines(file, tower, [kind], tmp_path, several=thorough).items()
+            assert (precision, known.floats) == ("int8", kind)
 
 
 @pytest.mark.slow
@@ -71,9 +72,13 @@ def test_the_numbers_of_every_technique_build(numbers: str, family: str, files: 
             assert (precision, known.floats) == ((numbers, numbers) if typed else ("int8", floats))
 
 
-def engines(file: Path, tower: str, precisions: list[str], folder: Path) -> dict[str, sidecar.Sidecar]:
-    """What was built of a file, by precision; checked to be engines for every batch and length."""
-    engine = TensorRTRtx(precisions, batch=(1, 4, 32))
+def engines(
+    file: Path, tower: str, precisions: list[str], folder: Path, *, several: bool = False
+) -> dict[str, sidecar.Sidecar]:
+    """What was built of a file, by precision, with one profile or ``several``; checked to be engines for every batch
+    and length.
+    """
+    engine = TensorRTRtx(precisions, batch=(1, 4, 32), max_profiles=4 if several else 1)
     made = engine.build(Artifact(file, tower=tower, lengths={5: 3, 9: 1}), Hardware(), folder)
     found = {plan.precision: sidecar.read(Path(plan.file)) for plan in made}
     graph = inspect(file)
@@ -81,7 +86,8 @@ def engines(file: Path, tower: str, precisions: list[str], folder: Path) -> dict
     for plan in made:
         assert Path(plan.file).read_bytes()[:4] == b"vtrt"
         ends = [next(iter(shapes["max"].values())) for shapes in found[plan.precision].profiles]
-        assert ends == ([[32, 5], [32, 9], [32, graph.longest]] if graph.longest else images)
+        edges = [*[[32, 5], [32, 9]] * several, [32, graph.longest]]
+        assert ends == (edges if graph.longest else images)
     return found
 
 
