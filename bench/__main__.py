@@ -1,4 +1,4 @@
-"""``python -m bench [PART …]``: measure the project's claims on this machine. Without a part: all of them."""
+"""``python -m bench [PART …]``: measure the project's claims on this machine. Without a part: all but ``gpu``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ PARTS = {
     "sweep": "8 temperatures in one sweep against 8 fresh runs, a job's start, Ray against one process",
     "clip": "the page of CLIP: ViT-B/32 and ViT-B/16 as FP32, BF16, INT8 and pruned, both towers and the pair",
     "tensorrt_rtx": "seconds to build every network of conf/model with TensorRT-RTX, without a GPU",
+    "gpu": "a GPU at hand: its tests, and ViT-B/32's image tower in every engine and precision (10 minutes)",
     "summary": "every variant of MiniLM in one session: size, speed-up, metric drop",
 }
+
+NEEDS_GPU = "gpu"
 
 
 def main() -> None:
@@ -30,7 +33,7 @@ def main() -> None:
         "bench", description=f"{__doc__}\n\n{listing}", formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("part", nargs="*", choices=[*PARTS, []], default=[], metavar="PART")
-    for part in parser.parse_args().part or PARTS:
+    for part in parser.parse_args().part or [name for name in PARTS if name != NEEDS_GPU]:
         print(f"\n== {part}: {PARTS[part]}", flush=True)
         importlib.import_module(f"bench.{part}").main()
 

@@ -95,6 +95,17 @@ def test_onnxruntime_gpu_takes_the_place_of_onnxruntime(monkeypatch: pytest.Monk
         versions("openvino")
 
 
+def test_no_onnxruntime_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a `make setup-gpu` whose download failed."""
+
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(ModelPressError, match="onnxruntime is not installed, and .* `make setup-gpu` brings the one"):
+        versions("onnxruntime")
+
+
 def test_versions_are_those_installed() -> None:
     assert versions("numpy", "onnx") == {name: importlib.metadata.version(name) for name in ("numpy", "onnx")}
 

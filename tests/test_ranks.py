@@ -18,6 +18,7 @@ import tests.tiny as tiny
 from modelpress import ranks
 from modelpress.config import compose
 from modelpress.curves import FILE, read
+from modelpress.engines.driver import probe
 from modelpress.errors import ModelPressError
 from modelpress.graph import graph
 from modelpress.job import Job
@@ -79,6 +80,17 @@ def test_pruning_takes_the_same_weights(world: Path, tmp_path: Path) -> None:
     apart = sum(int((masks[0].gone[name] ^ masks[1].gone[name]).sum()) for name in masks[0].gone)
     assert apart <= 2  # of equal scores but for the last bit another one may be taken
     assert json.loads((two / PRUNING).read_text())["sparsity"] == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.gpu
+def test_two_gpus_train_as_one_does(world: Path, tmp_path: Path) -> None:
+    devices = probe().devices
+    if len(devices) < 2:
+        pytest.skip(f"needs two GPUs; this machine has one, {devices[0].name}")
+    given = ("technique.prune.trainer.max_epochs=1", "technique.prune.optimizer.lr=1e-3", "hardware=cuda")
+    one, two = (trained(world, tmp_path / str(len(kind)), "prune", *given, *kind) for kind in (ONE, TWO))
+    assert_alike(one, two, lr=1e-3)
+    assert not (two / ranks.FOLDER).exists()
 
 
 @pytest.mark.slow

@@ -41,6 +41,7 @@ def entry(weights: str) -> Entry:
         "technique.distill.optimizer.lr=1e-3",
         "technique.distill.trainer.max_epochs=3",
         "trainer.gradient_clip_val=0.5",
+        "trainer.compile=true",
         "dataset.batch_size=16",
         "dataset.max_length=24",
         "hardware.precision=32-true",

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelpress.check_nodes import Tree, stages
 from modelpress.engines.driver import BF16_FROM, probe
+from modelpress.engines.torch import cannot_compile
 from modelpress.errors import ModelPressError, one_of
 
 ACCELERATORS = ("cpu", "cuda")
@@ -54,6 +55,22 @@ def gpus(config: Tree) -> Iterable[str]:
         yield f"hardware.precision is bf16-mixed, and {old[0].name} has no bf16 arithmetic. Use 16-mixed"
 
 
+def compilers(config: Tree) -> Iterable[str]:
+    """Training that is to be compiled where something that compiles is missing."""
+    training = {key: _trainer(config, stage) for key, stage in stages(config).items() if _trains(config, stage)}
+    asked = [key for key, trainer in training.items() if trainer.get("compile") is True]
+    for key in asked:
+        transform = stages(config)[key]["transform"]
+        if isinstance(transform, dict) and str(transform.get("_target_")).endswith(QUANTIZE):
+            yield (
+                f"{key}: trainer.compile is true, and quantizers that train break a network into hundreds of small "
+                f"graphs, each compiled by itself. Set ++{key}.trainer.compile=false"
+            )
+    why = cannot_compile(config["hardware"].get("accelerator", "cpu")) if asked else None
+    if why is not None:
+        yield f"trainer.compile is true for {', '.join(asked)}, and {why}. Install it, or set trainer.compile=false"
+
+
 def _started_by_others() -> Iterable[str]:
     for name in STARTED:
         if int(os.environ.get(name) or 1) > 1:
@@ -64,8 +81,12 @@ def _started_by_others() -> Iterable[str]:
 
 
 def _trains(config: Tree, stage: Tree) -> bool:
+    return bool(_trainer(config, stage).get("max_epochs") != 0)
+
+
+def _trainer(config: Tree, stage: Tree) -> dict[str, Any]:
     own = stage["trainer"] if isinstance(stage["trainer"], dict) else {}
-    return bool({**config["trainer"], **own}.get("max_epochs") != 0)
+    return {**config["trainer"], **own}
 
 
 def _alone(transform: dict[str, Any]) -> Iterable[str]:

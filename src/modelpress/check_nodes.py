@@ -31,6 +31,7 @@ HINTS = {
 OWN_TRAINER_TYPES: Mapping[str, tuple[type, ...]] = {
     "early_stopping_patience": (int, type(None)),
     "checkpoint_seconds": (int, float),
+    "compile": (bool,),
 }
 
 Tree = Mapping[str, Any]
@@ -158,6 +159,8 @@ def trainer_faults(config: Tree) -> list[str]:
 def _own_trainer_value(key: str, name: str, value: Any) -> str | None:
     if name not in OWN_TRAINER_TYPES:
         return None
+    if OWN_TRAINER_TYPES[name] == (bool,):
+        return None if isinstance(value, bool) else f"{key}.{name} is {value!r}; allowed: true, false."
     typed = isinstance(value, OWN_TRAINER_TYPES[name]) and not isinstance(value, bool)
     if typed and (value is None or value > 0):
         return None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from modelpress.benchmark.machine import has_bf16
-from modelpress.check_devices import devices, gpus
+from modelpress.check_devices import compilers, devices, gpus
 from modelpress.check_nodes import Tree, stages
 from modelpress.check_signature import class_attribute
 from modelpress.errors import ModelPressError, one_of
@@ -22,7 +22,19 @@ MAX_SEED = 2**32 - 1
 
 def faults(config: Tree) -> list[str]:
     """Every broken rule."""
-    rules = (_root, _stage_order, _teacher, _engines, _deployable, _precision, devices, gpus, _budget, _logger)
+    rules = (
+        _root,
+        _stage_order,
+        _teacher,
+        _engines,
+        _deployable,
+        _precision,
+        devices,
+        gpus,
+        compilers,
+        _budget,
+        _logger,
+    )
     return [fault for rule in rules for fault in rule(config)]
 
 

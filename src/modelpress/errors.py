@@ -22,3 +22,14 @@ def one_of(name: str, given: object, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(given), choices, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ModelPressError(f"{name} is {given!r}; allowed: {', '.join(map(repr, choices))}.{hint}")
+
+
+def not_installed(module: str) -> str:
+    """What to do about a package that ModelPress itself needs and that is gone.
+
+    >>> not_installed("openvino")
+    'openvino is not installed, and ModelPress needs it: `make clean setup` brings it, or pip install openvino'
+    """
+    gpu = "; `make setup-gpu` brings the one for NVIDIA GPUs" if module == "onnxruntime" else ""
+    needed = f"{module} is not installed, and ModelPress needs it"
+    return f"{needed}: `make clean setup` brings it, or pip install {module}{gpu}"

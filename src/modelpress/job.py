@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from modelpress.config import build
 from modelpress.data.base import Dataset
 from modelpress.engines.base import Engine, Hardware
+from modelpress.errors import ModelPressError, not_installed
 from modelpress.models.recipe import Recipe
 from modelpress.store import Store, file_digest
 
@@ -107,7 +108,10 @@ def _version(package: str) -> str:
     except metadata.PackageNotFoundError:
         if package != "onnxruntime":
             raise
+    try:
         return f"{metadata.version('onnxruntime-gpu')} (gpu)"
+    except metadata.PackageNotFoundError:
+        raise ModelPressError(not_installed(package)) from None
 
 
 def sources(*modules: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,15 @@ def export(job: Job, entry: Entry) -> Entry:
     return job.store.obtain(export_request(entry), compute)
 
 
-def press(job: Job, stage: Stage, entry: Entry) -> Pressed:
-    """Export one stage and build every selected engine from it."""
+def press(job: Job, stage: Stage, entry: Entry, towers: Collection[str] = ()) -> Pressed:
+    """Export one stage and build every selected engine from it, of ``towers`` only if some are named."""
     exported = export(job, entry)
     facts = _facts(exported)
     plans: list[Plan] = []
     absent: dict[tuple[str, str], str] = {}
     for artifact in _artifacts(entry, exported):
+        if towers and artifact.tower not in towers:
+            continue
         for name, engine in job.engines.items():
             built = job.store.obtain(*_engine(job, name, engine, artifact, exported))
             record = json.loads((built.folder / "plans.json").read_text())

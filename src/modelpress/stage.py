@@ -19,7 +19,7 @@ PRUNING = "model/pruning.json"  # of a pruned stage: which zeros are there to st
 CODE = tuple(
     f"modelpress.{name}"
     for name in (
-        *("technique", "trainer", "training", "ranks", "evaluation", "optimizer"),
+        *("technique", "trainer", "training", "ranks", "evaluation", "optimizer", "compiling"),
         *("teacher", "teacher_cache", "teacher_outputs"),
         *("objectives.functional", "objectives.layer_map", "objectives.contrastive", "objectives.dual"),
         *("objectives.parts", "data.batching", "data.loader", "data.module", "data.tokenizer", "data.tokens"),

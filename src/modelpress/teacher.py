@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from modelpress import teacher_outputs as outputs
+from modelpress.compiling import Call
 from modelpress.models.base import Batch, Model, Output
 from modelpress.teacher_cache import CacheUnavailable, ItemCache
 from modelpress.teacher_outputs import Found, Items
@@ -54,6 +55,7 @@ class Teacher:
         if cache is not None and not (key and items > 0):
             raise ValueError("a teacher cache needs a key and the number of items")
         self.model = model.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        self.call: Call = self.model
         self.layers: tuple[int, ...] | None = None
         self.computed = 0  # batches that went through the model
         self._folder, self._key, self._items, self._limit_bytes = cache, key, items, limit_gb * 1e9
@@ -134,8 +136,8 @@ class Teacher:
     def _compute(self, batch: Batch, needs: frozenset[str]) -> Output:
         self.computed += 1
         self.model.capture(needs)
-        output: Output = self.model.eval()(batch)
-        return output
+        self.model.eval()
+        return self.call(batch)
 
     def _part_key(self, part: str, device: torch.device) -> str:
         precision = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else "as stored"

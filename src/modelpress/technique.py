@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from modelpress.compiling import Call, compiled
 from modelpress.evaluation import ask
 from modelpress.models.base import Model
 from modelpress.objectives.base import Objective
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from modelpress.teacher import Teacher
 
 EVALUATION: frozenset[str] = frozenset()
+log = logging.getLogger(__name__)
 
 
 class Technique(LightningModule):
@@ -34,6 +37,7 @@ class Technique(LightningModule):
     The teacher is no submodule: it never lands in a checkpoint and never leaves evaluation mode.
     ``metric`` names the share of right answers: accuracy of a classifier, recall of a dual encoder, which chooses among
     the texts of a split and is asked with ``prompts(split)`` of the data module first.
+    ``compile_forward``: training steps call the network and its teacher compiled (:mod:`modelpress.compiling`).
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Technique(LightningModule):
         steps: int = 1,
         teacher: Teacher | None = None,
         metric: str = "accuracy",
+        compile_forward: bool = False,
     ) -> None:
         super().__init__()
         self.model: Model = model
@@ -61,6 +66,8 @@ class Technique(LightningModule):
         self.reshaped_at = 0.0  # progress at the last `Transform.step`
         self.pressing: Any = None  # what the callbacks of the last test press; set by the pipeline
         self.metric, self.hits = metric, MeanMetric()
+        self.compile_forward = compile_forward
+        self.call: Call = model.__call__  # of a training step
 
     @property
     def progress(self) -> float:
@@ -75,6 +82,15 @@ class Technique(LightningModule):
     def on_fit_start(self) -> None:
         if self.teacher is not None:
             self.teacher.to(self.device)
+        if self.compile_forward:
+            log.info("Compiling %s: the first batches wait for it, for up to a few minutes.", self.stage)
+            self._compile()
+
+    def _compile(self) -> None:
+        """Anew after the network has changed its shape, so that old kernels do not count against new ones."""
+        self.call = compiled(self.model)
+        if self.teacher is not None and self.teacher.call is self.teacher.model:
+            self.teacher.call = compiled(self.teacher.model)
 
     def on_train_batch_start(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         torch.manual_seed(step_seed(self.seed, self.trainer.fit_loop.total_batch_idx, self.rank))
@@ -85,6 +101,8 @@ class Technique(LightningModule):
         optimizer: Any = self.optimizers()
         if self._replaced({id(p) for group in optimizer.param_groups for p in group["params"]}):
             self._bind()
+            if self.compile_forward:
+                self._compile()
             follow(optimizer.optimizer, (self.model, self.objective))
 
     def _replaced(self, known: set[int]) -> bool:
@@ -102,7 +120,7 @@ class Technique(LightningModule):
         needs = self.objective.needs(progress)
         taught = self.teacher(batch, needs) if self.teacher is not None else None
         self.model.capture(needs)
-        losses = self.objective(self.model(batch), batch, taught, progress)
+        losses = self.objective(self.call(batch), batch, taught, progress)
         if self.trainer.world_size > 1:
             losses = self._shares(losses, batch)
         weights = self.objective.weights(progress)

@@ -133,6 +133,7 @@ def _technique(arm: Arm, model: Model, teacher: Model | None, data: Any) -> Tech
         steps=optimizer_steps(spec["trainer"], len(data.train_dataloader())),
         teacher=frozen,
         metric=arm.job.dataset.metric,
+        compile_forward=spec["trainer"]["compile"],
     )
 
 
@@ -151,13 +152,14 @@ def _context(arm: Arm, model: Model, data: Any) -> Context:
 def _teacher(arm: Arm, model: Model, objective: Objective, data: Any) -> Teacher:
     """The frozen teacher; its outputs are cached under a key that names everything they depend on."""
     job, taught_by = arm.job, arm.taught_by
-    assert taught_by is not None
+    assert taught_by is not None and arm.stage.spec is not None
     parts = {
         "weights": arm.done[taught_by].digest_of(WEIGHTS),
         "dataset": job.dataset.fingerprint(),
         "preprocessor": preprocessor_digest(taught_by.preprocessor()),
         "precision": job.precision,
     } | ({"rank": arm.rank} if arm.rank else {})  # a cache has one writer
+    parts |= {"compiled": True} if arm.stage.spec["trainer"]["compile"] else {}
     frozen = Teacher(model, cache=job.store.root / "teacher", key=canonical(parts), items=data.items)
     frozen.layers = objective.teacher_layers()
     return frozen

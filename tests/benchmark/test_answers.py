@@ -55,6 +55,30 @@ def test_every_answer_counts_and_none_is_lost(ahead: int) -> None:
     assert found["per_s"] == found["samples"] / found["seconds"]
 
 
+class Seen(Session):
+    """Writes down which items it is asked."""
+
+    def __init__(self) -> None:
+        self.items: list[list[int]] = []
+
+    def run(self, inputs: Arrays) -> dict[str, Any]:
+        self.items.append(inputs["x"][:, 0].tolist())
+        return {"logits": inputs["x"]}
+
+
+@pytest.mark.parametrize(("shape", "size"), [("4x1", 4), ("1x1", 1), ("data", 1)])
+def test_a_request_has_as_many_items_as_its_shape_says(shape: str, size: int) -> None:
+    worker = Worker(0.0)
+    worker.session = session = Seen()
+    worker.requests = {shape: Requests({"x": np.arange(12).reshape(12, 1)})}
+    worker.block(shape, start=1, min_ms=0.0, min_queries=3, limit_ms=1e6, rewarm_ms=0.0)
+    asked = session.items[-3:]
+    order = worker.requests[shape].even_order().tolist()
+    assert asked == [[order[((1 + turn) * size + place) % 12] for place in range(size)] for turn in range(3)]
+    worker.warm(shape, window_ms=0.0, min_ms=0.0, limit_ms=1e6, tolerance=1e6)
+    assert {len(items) for items in session.items} == {size}
+
+
 def test_at_least_two_batches_however_short_the_time() -> None:
     session = Eager(1)
     assert throughput(session, 0.0)["samples"] >= 4

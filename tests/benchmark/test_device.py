@@ -34,6 +34,7 @@ def test_device_time_memory_and_energy_have_their_own_places(
     assert (first.device_latency_ms.p50, first.device_latency_ms.n) == (0.25, first.latency_ms.n)
     assert first.latency_ms.min > 0.19  # end to end: it sleeps 0.2 ms
     assert first.details["device_ms"] == SPLIT
+    assert first.details["device_round_medians_ms"] == [SPLIT["compute"]] * 4
     assert (first.peak_device_memory_mb, second.peak_device_memory_mb) == (800.0, 50.0)
     watched = first.details["gpu"]
     assert watched["throttled"] == ["hw_slowdown"]

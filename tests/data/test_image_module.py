@@ -148,6 +148,7 @@ def test_inputs_for_engines(folder: Path, tmp_path: Path) -> None:
     assert {shape: arrays["pixel_values"].shape for shape, arrays in requests["main"].items()} == {
         "1x3x8x8": (4, 3, 8, 8)
     }
+    assert list(data.workloads(["1x3x8x8", "32x3x8x8"], 4)["main"]) == ["1x3x8x8", "32x3x8x8"]
     assert data.lengths() == {}
     assert data.evaluation("validation")["main"]["pixel_values"].shape == (3, 3, 8, 8)
 

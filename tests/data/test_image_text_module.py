@@ -90,6 +90,7 @@ def test_inputs_for_engines(make: Any, pad: bool) -> None:
         "image": ["1x3x8x8"], "text": ["data"], "pair": ["data"]
     }  # fmt: skip
     assert found["pair"]["data"].keys() == found["image"]["1x3x8x8"].keys() | found["text"]["data"].keys()
+    assert list(data.workloads(["1x3x8x8", "32x3x8x8"], 4)["image"]) == ["1x3x8x8", "32x3x8x8"]
     assert ("lengths" in found["text"]["data"]) is not pad
     assert all(len(array) == 4 for shapes in found.values() for arrays in shapes.values() for array in arrays.values())
     assert {tower: len(found) for tower, found in data.lengths().items()} == ({} if pad else {"text": data.items})

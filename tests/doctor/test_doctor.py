@@ -47,6 +47,21 @@ def test_tensorrt_without_its_libraries(tmp_path: Path, monkeypatch: pytest.Monk
     assert text in found.no_build
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "onnxruntime_cuda", "openvino"])
+def test_a_runtime_that_is_gone_is_named_with_the_fix(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime between the two halves of `make setup-gpu`."""
+    gone = engine.removesuffix("_cuda")
+    code = f"raise ModuleNotFoundError(\"No module named '{gone}'\", name='{gone}')  # a fake of nothing\n"
+    (tmp_path / f"{gone}.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = tried(engine)
+    assert found.no_build is not None
+    assert found.no_build.startswith(f"{gone} is not installed, and ModelPress needs it: `make clean setup`")
+    assert ("make setup-gpu" in found.no_build) is (gone == "onnxruntime")
+
+
 def test_a_crash_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As TensorRT's runtime does it without a driver."""
     (tmp_path / "tensorrt.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")

@@ -14,6 +14,7 @@ from modelpress.benchmark import energy
 from modelpress.benchmark.gpu import Gpu, Watch
 from modelpress.benchmark.load import Usage, usage
 from modelpress.benchmark.process import WorkerFault, WorkerProcess
+from modelpress.benchmark.requests import batch_of
 from modelpress.benchmark.rounds import drift, instability, round_medians, variation
 from modelpress.benchmark.session import Measurement, Settings, Subject, Workload, latency_of
 from modelpress.benchmark.statistics import p50_bound
@@ -207,9 +208,13 @@ class Lane:
             memory_above_interpreter_mb=self.memory["peak"] - self.opened["memory_interpreter_mb"],
             peak_device_memory_mb=self.device_mb,
             cold_start_ms=statistics.median(start["total_ms"] for start in self.cold),
-            energy_j_per_sample=None if (joules := self._joules(trace)) is None else joules / trace.queries,
+            energy_j_per_sample=self._joules_per_item(shape, trace),
             details=self._details(trace, share),
         )
+
+    def _joules_per_item(self, shape: str, trace: Trace) -> float | None:
+        joules = self._joules(trace)
+        return None if joules is None else joules / (trace.queries * batch_of(shape))
 
     def _joules(self, trace: Trace) -> float | None:
         """Of the GPU above its idle power, where it is one that works; else of the processor."""
@@ -239,4 +244,6 @@ class Lane:
         """Medians of the parts of a request on the accelerator, and what the GPU did meanwhile."""
         parts = {name: statistics.median(chain.from_iterable(times)) for name, times in trace.device_ms.items()}
         watched = {"gpu": trace.watch.facts(self.idle_w)} if trace.watch is not None else {}
-        return {**({"device_ms": parts} if parts else {}), **watched}
+        if not parts:
+            return watched
+        return {"device_ms": parts, "device_round_medians_ms": round_medians(trace.device_ms["compute"]), **watched}

@@ -17,6 +17,16 @@ Inputs = dict[str, NDArray[Any]]
 GOLDEN = 0.6180339887498949  # fractional part of the golden ratio: the most even one-dimensional sequence
 
 
+def batch_of(shape: str) -> int:
+    """How many items one request of a shape has; its sizes are joined by x, the batch first.
+
+    >>> batch_of("32x3x224x224"), batch_of("1x128"), batch_of("data")
+    (32, 1, 1)
+    """
+    first = shape.partition("x")[0]
+    return int(first) if first.isdigit() else 1
+
+
 @dataclass(frozen=True)
 class Requests:
     """Items to send to an engine: ``arrays[name]`` has shape (n, ...); ``lengths`` and ``labels`` have shape (n,).

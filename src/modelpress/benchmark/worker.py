@@ -46,7 +46,7 @@ class Worker:
         """Open the plan and answer one request. Reading the requests is not part of the cold start."""
         interpreter = time.monotonic()
         self.requests = {shape: requests.read(Path(path)) for shape, path in workloads.items()}
-        first = next(iter(self.requests.values())).item(0)
+        first = self._same(next(iter(self.requests)), 0)
         base_mb = memory_mb()["now"]
         stamps = [time.monotonic()]
         given = Plan.from_json(plan)
@@ -134,19 +134,24 @@ class Worker:
         return self.session
 
     def _once(self, shape: str, index: int) -> float:
-        inputs = self.requests[shape].item(index)
+        inputs = self._same(shape, index)
         before = time.perf_counter_ns()
         self._opened().run(inputs)
         return (time.perf_counter_ns() - before) / 1e6
 
+    def _same(self, shape: str, index: int) -> requests.Inputs:
+        """A request of one item alone, as often as the shape's batch has places."""
+        return self.requests[shape].take(np.full(requests.batch_of(shape), index))
+
     def _timed(self, shape: str, start: int, min_ms: float, min_queries: int, limit_ms: float) -> list[float]:
         session, items = self._opened(), self.requests[shape]
         run, order, clock = session.run, items.even_order(), time.perf_counter_ns
+        batch = np.arange(requests.batch_of(shape))
         times: list[float] = []
         parts: list[dict[str, float]] = []
         begin = clock()
         while True:
-            inputs = items.item(int(order[(start + len(times)) % len(order)]))
+            inputs = items.take(order[((start + len(times)) * len(batch) + batch) % len(order)])
             before = clock()
             run(inputs)
             after = clock()

@@ -13,6 +13,7 @@ from lightning import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modelpress.benchmark.requests import batch_of
 from modelpress.data import preprocess
 from modelpress.data.augment import Augment
 from modelpress.data.base import SPLITS
@@ -207,10 +208,14 @@ class ImageData(LightningDataModule):
     def workloads(self, shapes: Sequence[str], limit: int, split: str = "test", seed: int = 0) -> Workloads:
         """Inputs to time each tower with: at most ``limit`` items, drawn by ``seed``.
 
-        The size of an image is fixed, so whatever ``shapes`` asks for, there is one shape.
+        The size of an image is fixed: of ``shapes`` the batches count (``32x3x224x224``: 32 images per request).
         """
         rows = self._some(self.rows(split), limit, seed)
-        return {self.tower: {self.shape: {"pixel_values": pixel_values(self.pixels, rows.image, self.wanted)}}}
+        return {self.tower: self._images(shapes, rows)}
+
+    def _images(self, shapes: Sequence[str], rows: Rows) -> dict[str, Arrays]:
+        images: Arrays = {"pixel_values": pixel_values(self.pixels, rows.image, self.wanted)}
+        return {f"{batch_of(shape)}{self.shape[1:]}": images for shape in shapes}
 
     def lengths(self) -> dict[str, list[int]]:
         """Tower -> length of every training item; images have none."""

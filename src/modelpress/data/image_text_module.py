@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modelpress.data.batching import Batches, distinct_batches, equal_length_batches
-from modelpress.data.image_batches import ImageItems, Texts, pixel_values, tokenized
+from modelpress.data.image_batches import ImageItems, Texts, tokenized
 from modelpress.data.image_module import Arrays, ImageData, Workloads
 from modelpress.data.thin import thinned
 from modelpress.data.tokenizer import TextTokenizer
@@ -95,9 +95,10 @@ class ImageTextData(ImageData):
     def workloads(self, shapes: Sequence[str], limit: int, split: str = "test", seed: int = 0) -> Workloads:
         """Inputs to time each tower with, and the pair: n images with a text of theirs each."""
         rows = self._some(self.rows(split), limit, seed)
-        image: Arrays = {"pixel_values": pixel_values(self.pixels, rows.image, self.wanted)}
+        images = self._images(shapes, rows)
         text = self._requests(rows.text)
-        return {self.tower: {self.shape: image}, "text": {"data": text}, "pair": {"data": image | text}}
+        both = next(iter(images.values())) | text
+        return {self.tower: images, "text": {"data": text}, "pair": {"data": both}}
 
     def lengths(self) -> dict[str, list[int]]:
         """Of the texts of the training pairs, unless the network wants all of them padded to one length."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from modelpress.engines.base import Artifact, Hardware, Unsupported
+from modelpress.errors import not_installed
 
 WIDTH = 16  # of the tiny network: a multiple of what every kernel wants
 CPU, GPU = Hardware(threads=1), Hardware(name="cuda", accelerator="cuda", threads=1)
@@ -40,6 +41,8 @@ def of_engine(target: str, hardware: Hardware) -> Finding:
             plan = engine().build(Artifact(tiny(Path(place))), hardware, Path(place) / "engine")[0]
         except Unsupported as reason:
             return Finding(str(reason), str(reason))
+        except ModuleNotFoundError as error:
+            return Finding(*2 * [not_installed(str(error.name))])
         except Exception as error:  # each runtime has its own
             return Finding(first_line(error), first_line(error))
         try:

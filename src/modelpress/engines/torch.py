@@ -87,10 +87,9 @@ class TorchCompile(Torch):
     @staticmethod
     def refuse(hardware: Hardware) -> None:
         """Raise Unsupported where something that compiles is missing."""
-        if compiler() is None:
-            raise Unsupported(f"torch.compile needs a C++ compiler; none of {', '.join(COMPILERS)} is on the PATH")
-        if hardware.accelerator == "cuda" and importlib.util.find_spec("triton") is None:
-            raise Unsupported("torch.compile needs triton on GPUs, which is not installed: pip install triton")
+        why = cannot_compile(hardware.accelerator)
+        if why is not None:
+            raise Unsupported(why)
 
     @classmethod
     def open(cls, plan: Plan) -> Session:
@@ -160,6 +159,15 @@ def refuse_on_gpu(precision: str) -> None:
         raise Unsupported(f"hardware.accelerator is 'cuda', but torch finds no CUDA device: {why}")
     if precision in ("tf32", "bf16") and torch.cuda.get_device_capability() < BF16_FROM:
         raise Unsupported(f"{torch.cuda.get_device_name()} has no {precision} arithmetic; use fp16")
+
+
+def cannot_compile(accelerator: str) -> str | None:
+    """What ``torch.compile`` lacks here to compile for ``cpu`` or ``cuda``; ``None``: nothing."""
+    if compiler() is None:
+        return f"torch.compile needs a C++ compiler; none of {', '.join(COMPILERS)} is on the PATH"
+    if accelerator == "cuda" and importlib.util.find_spec("triton") is None:
+        return "torch.compile needs triton on GPUs, which is not installed: pip install triton"
+    return None
 
 
 def compiler() -> str | None:

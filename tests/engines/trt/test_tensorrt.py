@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from modelpress.engines import driver
 from modelpress.engines.base import Artifact, Hardware, Plan, Unsupported
 from modelpress.engines.tensorrt import TensorRT, TensorRTRtx
 from modelpress.engines.trt import sidecar
+from modelpress.engines.trt.load import load
 from modelpress.engines.trt.runtime import cache_path
 from modelpress.engines.trt.session import padded
 from modelpress.errors import ModelPressError
 from tests.engines import graphs
 
+RTX_MAJORS = (7, 8, 12)  # of the compute capabilities that TensorRT-RTX is for
 LENGTHS = {5: 30, 9: 3, 12: 1}
 H100 = driver.Device(0, "NVIDIA H100", (9, 0), 80_000, "0000:01:00.0")
 NONE = driver.Driver(reason="no usable NVIDIA driver (libcuda.so.1: cannot open shared object file); install one")
@@ -202,7 +205,7 @@ def test_fake_an_engine_is_opened_with_the_kernels_kept_for_it_on_this_gpu(
 
 @pytest.mark.gpu
 def test_on_a_gpu_a_second_opening_finds_the_kernels_of_the_first(float_graph: Path, tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx")
+    usable(TensorRTRtx)
     [made] = TensorRTRtx(runtime_cache=True).build(Artifact(float_graph), Hardware(), tmp_path)
     for kept in (False, True):
         session: Any = TensorRTRtx.open(made)
@@ -212,11 +215,55 @@ def test_on_a_gpu_a_second_opening_finds_the_kernels_of_the_first(float_graph: P
         session.close()
 
 
+def usable(kind: type[TensorRT]) -> None:
+    """Skip where the package, its libraries, or a GPU that it knows is missing."""
+    try:
+        load(kind.name)
+    except Unsupported as reason:
+        pytest.skip(str(reason))
+    device = driver.probe().devices[0]
+    if kind is TensorRTRtx and device.compute_capability[0] not in RTX_MAJORS:
+        pytest.skip(f"TensorRT-RTX does not know {device.name} (compute capability {device.compute_capability})")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", [TensorRT, TensorRTRtx])
+def test_several_streams_answer_at_least_as_many_requests(
+    kind: type[TensorRT], float_graph: Path, tmp_path: Path
+) -> None:
+    """The best of five turns each; a tenth is left to a busy host."""
+    usable(kind)
+    [plan] = kind().build(Artifact(float_graph), Hardware(), tmp_path)
+    asked = [graphs.batch(32, 64, seed=seed) for seed in range(64)]
+    best = {}
+    for streams in (1, 4):
+        session = kind.open(replace(plan, settings={**plan.settings, "streams": streams}))
+        list(session.answers(asked))
+        spent = []
+        for _ in range(5):
+            began = time.perf_counter()
+            assert sum(1 for _ in session.answers(asked)) == len(asked)
+            spent.append(time.perf_counter() - began)
+        best[streams] = len(asked) / min(spent)
+        session.close()
+    assert best[4] >= 0.9 * best[1]
+
+
+@pytest.mark.gpu
+def test_an_engine_built_for_every_rtx_card_runs_on_this_one(plan: Plan) -> None:
+    """``plan`` is built without looking at the GPU, as on a machine that has none."""
+    usable(TensorRTRtx)
+    inputs = graphs.batch(3, 9)
+    answers = TensorRTRtx.open(plan).run(inputs)["logits"]
+    expected = graphs.reference(inputs["input_ids"], inputs["attention_mask"])
+    np.testing.assert_allclose(answers, expected, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", [TensorRT, TensorRTRtx])
 def test_on_a_gpu_it_answers_like_numpy(kind: type[TensorRT], float_graph: Path, tmp_path: Path) -> None:
     """With two streams, without and with CUDA graphs; with them, the mean in this graph runs over the padding too."""
-    pytest.importorskip(kind.name)
+    usable(kind)
     asked = [graphs.batch(2, length, seed=length) for length in (4, 9, 4)]
     for plan in kind(streams=2, cuda_graphs=[False, True]).build(Artifact(float_graph), Hardware(), tmp_path):
         session = kind.open(plan)
