@@ -19,6 +19,7 @@ PARTS = {
     "pruning": "metric against sparsity and against measured latency: unstructured, n:m, structured, layers",
     "sweep": "8 temperatures in one sweep against 8 fresh runs, a job's start, Ray against one process",
     "clip": "the page of CLIP: ViT-B/32 and ViT-B/16 as FP32, BF16, INT8 and pruned, both towers and the pair",
+    "tensorrt_rtx": "seconds to build every network of conf/model with TensorRT-RTX, without a GPU",
     "gpu": "a GPU at hand: its tests, and ViT-B/32's image tower in every engine and precision (10 minutes)",
     "summary": "every variant of MiniLM in one session: size, speed-up, metric drop",
 }

@@ -15,12 +15,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bench.clip_accuracy import emoji
+from bench.clip_accuracy import emoji, heading
+from bench.clip_table import variants
 from bench.contest import Contender, Contest, markdown
 from bench.pressed import arms
 from modelpress.assemble import plan_size_mb
-from modelpress.benchmark.machine import machine
-from modelpress.code_version import code_version
 from modelpress.errors import ModelPressError, one_of
 from modelpress.press import Pressed
 from modelpress.pressing import Pressing
@@ -29,7 +28,7 @@ from modelpress.report.names import ENGINE_TITLES
 PAGE = Path("docs") / "results" / "clip.md"
 SHAPES = {"vit_b32": "ViT-B/32", "vit_b16": "ViT-B/16"}  # conf/experiment/clip_<name>_latency.yaml
 TOWERS = {"image": "one image", "text": "one caption", "pair": "one image and one caption"}
-STAGES = {"bf16": "BF16 file", "ptq": "INT8", "prune_structured": "half of the parameters"}
+STAGES = {"fp16": "FP16 file", "bf16": "BF16 file", "ptq": "INT8", "prune_structured": "half of the parameters"}
 ANCHOR, LOSSLESS = "onnxruntime/fp32", "openvino/bf16"  # of the original network
 INT8 = "ptq", "openvino/int8"
 WANTED_SPEEDUP, WANTED_SHARE = 3.8, 0.27  # of ViT-B/32's image tower, on a CPU with AMX
@@ -74,12 +73,9 @@ def latency(name: str, args: argparse.Namespace) -> str:
     made = arms(f"experiment=clip_{name}_latency", f"benchmark={args.preset}", *args.overrides)
     pressing = Pressing(made.job, made.graph, made.done)
     tables = [part for tower in TOWERS for part in table(pressing, SHAPES[name], tower)]
-    facts, commit = machine(), str(code_version()["commit"])[:7]
-    command = " ".join(["python -m bench.clip", name, "--preset", args.preset, *args.overrides])
     weights = "Random weights." if pressing.is_random else "Weights as given."
-    return "\n\n".join(
-        [f"`{command}` at commit {commit}, {facts['cores']} cores of {facts['cpu']}. {weights}", *tables]
-    )
+    first = heading(" ".join([name, "--preset", args.preset, *args.overrides]))
+    return "\n\n".join([f"{first} {weights}", *tables])
 
 
 def table(pressing: Pressing, title: str, tower: str) -> list[str]:
@@ -121,7 +117,9 @@ def claim(contest: Contest, shape: str, *, goal: bool) -> str:
     return f"INT8 in OpenVINO against ONNX Runtime FP32: {speed}{wanted[0]}; {size / whole:.1%} of the bytes{wanted[1]}"
 
 
-PARTS: Mapping[str, Callable[[str, argparse.Namespace], str]] = {"emoji": emoji} | dict.fromkeys(SHAPES, latency)
+PARTS: Mapping[str, Callable[[str, argparse.Namespace], str]] = {"emoji": emoji, "variants": variants} | dict.fromkeys(
+    SHAPES, latency
+)
 
 if __name__ == "__main__":
     main(sys.argv[1:])

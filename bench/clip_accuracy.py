@@ -48,14 +48,19 @@ def emoji(name: str, args: argparse.Namespace) -> str:
     quantized = {
         stage: [report_of(s, [t, "press=all", "control=false", *chosen]) for s in SEEDS] for stage, t in stages.items()
     }
-    facts, commit = machine(), str(code_version()["commit"])[:7]
     parts = [
-        f"`python -m bench.clip {name}` at commit {commit}, {facts['cores']} cores of {facts['cpu']}.",
+        heading(name),
         against_probe(teacher, args.overrides),
         recalls_table(distilled),
         *[lost_table(stage, reports) for stage, reports in quantized.items()],
     ]
     return "\n\n".join(parts)
+
+
+def heading(command: str) -> str:
+    """What made a section, at which commit, where."""
+    facts, commit = machine(), str(code_version()["commit"])[:7]
+    return f"`python -m bench.clip {command}` at commit {commit}, {facts['cores']} cores of {facts['cpu']}."
 
 
 def trained_teacher(made: Arms) -> Path:

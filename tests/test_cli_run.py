@@ -40,6 +40,13 @@ def test_it_prints_one_line_per_step(planned: list[DictConfig], capsys: pytest.C
     assert lines[3] == "2 of 3 steps to do, about 4 min."
 
 
+def test_a_step_without_an_estimate_is_no_zero() -> None:
+    open_end = Step("stage", "clip_small · finetune", False, None, "not known before its first run here")
+    lines = table([open_end, SHORT]).splitlines()
+    assert lines[0].endswith("      ?  (not known before its first run here)")
+    assert lines[-1] == "2 of 2 steps to do, about 30 s, and 1 whose time is not known."
+
+
 def test_nothing_to_do() -> None:
     assert table([HIT]).splitlines()[-1].startswith("Everything is in the store")
 

@@ -64,7 +64,7 @@ def test_the_control_has_no_teacher_to_run(world: Path) -> None:
     job, network = job_of(world)
     assert network.control is not None
     assert minutes(job, network.control)[0] == pytest.approx(by_hand(network.control, 480, epochs=2))
-    assert minutes(job, network.control)[0] < minutes(job, network.last)[0]
+    assert by_hand(network.control, 480, epochs=2) < by_hand(network.last, 480, epochs=2)
 
 
 @pytest.mark.parametrize("epochs", ["null", "-1"])
@@ -88,6 +88,17 @@ def test_what_needs_no_training_only_loads(world: Path) -> None:
     job, network = job_of(world)
     adopted = dataclasses.replace(network.baseline, spec=None)
     assert minutes(job, adopted) == (0.2, "loading only")
+
+
+@pytest.mark.parametrize("whose", ["student", "teacher"])
+def test_a_network_that_nobody_counted_has_no_estimate(
+    whose: str, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, network = job_of(world)
+    assert network.last.teacher is not None
+    uncounted = network.last.recipe if whose == "student" else network.last.teacher.recipe
+    monkeypatch.setattr(uncounted, "parameters", lambda: None, raising=False)
+    assert minutes(job, network.last) == (None, "not known before its first run here")
 
 
 def remember(job: Job, stage: Stage, seconds: float, created: str, **changed: Any) -> Entry:

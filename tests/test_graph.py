@@ -188,6 +188,7 @@ def test_teacher_and_student_are_each_trained_as_their_yaml_asks() -> None:
         assert spec is not None
         assert spec["optimizer"]["lr"] == wanted[who].training.finetune.lr
         assert spec["trainer"]["max_epochs"] == wanted[who].training.finetune.max_epochs
+        assert spec["trainer"]["freeze_batch_norm"] is (name == "clip_small")
     assert wanted.teacher.training.finetune.lr != wanted.model.training.finetune.lr
 
 
@@ -196,6 +197,9 @@ def test_a_technique_follows_the_wishes_of_its_model_unless_the_user_says_otherw
     assert ours.technique.distill.optimizer.lr == ours.model.training.distill.lr
     plain = compose(["model=tinybert", "technique=distill"])
     assert (plain.technique.distill.optimizer.lr, plain.technique.distill.trainer.max_epochs) == (2e-4, 5)
+    assert plain.technique.distill.trainer.freeze_batch_norm is False
+    frozen = compose(["model=tinybert", "technique=distill", "trainer.freeze_batch_norm=true"])
+    assert frozen.technique.distill.trainer.freeze_batch_norm is True
     told = compose(["model=clip_tiny", "technique=distill", "technique.distill.optimizer.lr=0.5"])
     assert told.technique.distill.optimizer.lr == 0.5
     both = compose(["model=clip_tiny", "finetune.trainer.max_epochs=1"])

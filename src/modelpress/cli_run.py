@@ -63,8 +63,9 @@ def table(steps: Sequence[Step]) -> str:
     todo = [step for step in steps if not step.hit]
     if not todo:
         return "\n".join([*lines, "Everything is in the store: the run only writes its report again."])
-    minutes = sum(step.minutes for step in todo)
-    return "\n".join([*lines, f"{len(todo)} of {len(steps)} steps to do, about {_spell(minutes)}."])
+    known = [step.minutes for step in todo if step.minutes is not None]
+    open_ends = f", and {len(todo) - len(known)} whose time is not known" if len(known) < len(todo) else ""
+    return "\n".join([*lines, f"{len(todo)} of {len(steps)} steps to do, about {_spell(sum(known))}{open_ends}."])
 
 
 def _state(step: Step) -> str:
@@ -72,7 +73,9 @@ def _state(step: Step) -> str:
 
 
 def _time(step: Step) -> str:
-    return "" if step.hit else f"{_spell(step.minutes):>7}  ({step.basis})"
+    if step.hit:
+        return ""
+    return f"{'?' if step.minutes is None else _spell(step.minutes):>7}  ({step.basis})"
 
 
 def _spell(minutes: float) -> str:

@@ -21,7 +21,7 @@ from modelpress.errors import ModelPressError
 CONFIG_NAME = "config"
 STAGE_PARTS = ("transform", "objective", "optimizer", "trainer")
 # Keys of conf/trainer that are ours; all others are arguments of Lightning's Trainer.
-OWN_TRAINER_KEYS = frozenset({"early_stopping_patience", "checkpoint_seconds", "compile"})
+OWN_TRAINER_KEYS = frozenset({"early_stopping_patience", "checkpoint_seconds", "freeze_batch_norm", "compile"})
 
 Node = Dict[str, Any]  # noqa: UP006  (OmegaConf reads these annotations at run time)
 

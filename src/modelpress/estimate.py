@@ -12,18 +12,20 @@ from modelpress.store import RECORD, Entry, Store, read
 
 # floating-point operations per second of a small encoder in training on two cores: a guess until the store knows
 FLOPS = {"bf16-mixed": 2.0e11, "16-mixed": 2.0e11, "32-true": 1.0e11}
+UNKNOWN = "not known before its first run here"
 FORWARD, TRAIN = 2, 6  # operations per parameter and token
 
 
-def minutes(job: Job, stage: Stage) -> tuple[float, str]:
-    """Estimated minutes of a stage and what the estimate rests on."""
+def minutes(job: Job, stage: Stage) -> tuple[float | None, str]:
+    """Estimated minutes of a stage and what the estimate rests on; ``None`` where nothing is known to count."""
     if stage.spec is None:
         return 0.2, "loading only"
     similar = [entry for entry in history(job.store) if _similar(entry, job, stage)]
     if similar:
         latest = max(similar, key=lambda entry: entry.created)
         return latest.seconds / 60, f"as {latest.name} took on {latest.created[:10]}"
-    return _arithmetic(job, stage), "arithmetic"
+    counted = _arithmetic(job, stage)
+    return counted, UNKNOWN if counted is None else "arithmetic"
 
 
 def history(store: Store) -> list[Entry]:
@@ -42,13 +44,14 @@ def _similar(entry: Entry, job: Job, stage: Stage) -> bool:
     return bool(same == wanted and spec["trainer"] == mine["trainer"])
 
 
-def _arithmetic(job: Job, stage: Stage) -> float:
+def _arithmetic(job: Job, stage: Stage) -> float | None:
     assert stage.spec is not None
     tokens = _items(job, stage.spec["trainer"]) * job.dataset.positions
-    work = TRAIN * (stage.recipe.parameters() or 110e6) * tokens
-    if stage.needs_teacher and stage.teacher is not None:
-        work += FORWARD * (stage.teacher.recipe.parameters() or 110e6) * tokens
-    return float(work / FLOPS[job.precision] / 60)
+    teacher = stage.teacher.recipe if stage.needs_teacher and stage.teacher is not None else None
+    networks = [(TRAIN, stage.recipe), *([(FORWARD, teacher)] if teacher else [])]
+    counts = [(each, recipe.parameters()) for each, recipe in networks] if tokens else []
+    known = [each * parameters for each, parameters in counts if parameters is not None]
+    return sum(known) * tokens / FLOPS[job.precision] / 60 if len(known) == len(counts) else None
 
 
 def _items(job: Job, trainer: Mapping[str, Any]) -> float:

@@ -91,7 +91,7 @@ class Step:
     kind: str
     name: str
     hit: bool
-    minutes: float
+    minutes: float | None  # None: not known
     basis: str  # where the estimate comes from
 
 

@@ -25,6 +25,7 @@ CODE = tuple(
         *("objectives.parts", "data.batching", "data.loader", "data.module", "data.tokenizer", "data.tokens"),
         *("models.classifier", "models.init", "models.building", "models.layout", "models.cut", "models.probe"),
         *("models.attention", "models.architecture", "models.labels", "callbacks.best", "callbacks.patience"),
+        *("callbacks.batch_norm",),
         *("models.dual", "models.clip_network", "models.clip_building", "models.clip_tower", "models.separate"),
         *("models.image_classifier", "models.fit"),
         *("pruning.masks", "pruning.shapes"),

@@ -13,6 +13,7 @@ from lightning import Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 
+from modelpress.callbacks.batch_norm import FrozenBatchNorm
 from modelpress.callbacks.best import Best
 from modelpress.callbacks.curves import Curves
 from modelpress.callbacks.median import medians
@@ -75,6 +76,8 @@ def _callbacks(arm: Arm) -> list[Callback]:
     checkpoints = arm.folder / "checkpoints"
     best = Best(checkpoints, metric, arm.job.dataset.describe()["splits"]["validation"])
     callbacks: list[Callback] = [best, Resume(checkpoints, options["checkpoint_seconds"]), Curves(arm.folder)]
+    if options["freeze_batch_norm"]:
+        callbacks.append(FrozenBatchNorm())
     if options["early_stopping_patience"] is not None:
         callbacks.append(Patience(metric, mode="max", patience=options["early_stopping_patience"]))
     callbacks += medians(arm.job.folder, metric, is_last=arm.stage.name == [*arm.job.config["technique"]][-1])

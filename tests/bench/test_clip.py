@@ -82,5 +82,5 @@ def test_parts_and_overrides_are_told_apart() -> None:
 
 
 def test_an_unknown_part_is_an_error() -> None:
-    with pytest.raises(ModelPressError, match="part is 'vit_b64'; allowed: 'emoji', 'vit_b32', 'vit_b16'"):
+    with pytest.raises(ModelPressError, match="part is 'vit_b64'; allowed: 'emoji', 'variants', 'vit_b32', 'vit_b16'"):
         clip.parse(["vit_b64"])

@@ -141,6 +141,18 @@ def test_only_the_engine_whose_turn_it_is_runs(fixed: Path, tmp_path: Path, monk
     assert [np.mean(row.details["positions"]) for row in session.measurements] == [1, 1, 1]
 
 
+def test_a_cold_start_says_whether_compiled_kernels_were_kept(fixed: Path, tmp_path: Path) -> None:
+    """They are kept after the warm-up, so all cold starts of one measurement are alike."""
+    kernels = str(tmp_path / "kernels")
+    subjects = [Subject("compiles", plan(kernels=kernels)), Subject("does not", plan())]
+    found = []
+    for turn in ("first", "second"):
+        place, short = tmp_path / turn, settings(rounds=2, cold_starts=2)
+        rows = measure(subjects, [Workload("1x16", fixed)], {}, short, ONE, place).measurements
+        found.append([row.details["cold_start"].get("kernels_kept") for row in rows])
+    assert found == [[False, None], [True, None]]
+
+
 def test_several_cold_starts_give_their_median(fixed: Path, tmp_path: Path) -> None:
     session = measure(
         [Subject("a", plan())], [Workload("1x16", fixed)], {}, settings(rounds=2, cold_starts=3), ONE, tmp_path

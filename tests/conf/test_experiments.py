@@ -154,15 +154,16 @@ def test_a_table_of_shapes_holds_every_technique_of_one_network(table: tuple[str
     assert report.name == name
     assert compose([f"experiment={name}"]).model.architecture == SHAPES[name]
     rows = {(row.stage, row.tower): row for row in report.rows}
-    stages = {"adopt": "fp32", "ptq": "int8", "prune_structured": "fp32"}
+    stages = {"adopt": "fp32", "fp16": "fp32", "ptq": "int8", "prune_structured": "fp32"}
     assert {key: rows[key].precision for key in rows if key[0] != "bf16"} == {
         (stage, tower): kind for stage, kind in stages.items() for tower in ("image", "text", "pair")
     }
     assert all(row.latency_ms and row.status in ("ok", "unstable") for row in report.rows if row.stage != "bf16")
     assert all("no bf16 kernels" in str(row.why) for row in report.rows if row.stage == "bf16")
-    whole, pruned, int8 = (rows[stage, "image"] for stage in ("adopt", "prune_structured", "ptq"))
+    whole, pruned, int8, half = (rows[stage, "image"] for stage in ("adopt", "prune_structured", "ptq", "fp16"))
     assert whole.params_m > 1.2 * pruned.params_m  # type: ignore[operator]
     assert whole.size_mb > 2 * int8.size_mb  # type: ignore[operator]
+    assert half.size_mb < 0.6 * whole.size_mb  # type: ignore[operator]
     assert report.complete
 
 

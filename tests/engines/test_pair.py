@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from modelpress.engines.base import Artifact, Engine, Hardware, Plan
+from modelpress.engines.base import Artifact, Engine, Hardware, Plan, Session
 from modelpress.engines.onnxruntime import OnnxRuntime
 from modelpress.engines.openvino import OpenVino
 from modelpress.engines.pair import Pair, PairSession, paired
@@ -80,7 +80,7 @@ def test_only_plans_of_one_engine_and_precision_meet() -> None:
 
 
 def test_parts_of_different_precision_are_mixed() -> None:
-    class Part:
+    class Part(Session):
         def __init__(self, precision: str) -> None:
             self.precision = precision
 
@@ -95,3 +95,16 @@ def test_towers_in_one_process_leave_each_other_the_cores(tmp_path: Path) -> Non
         assert [plan.settings.get("spinning") for plan in plans] == spins
         assert [part.settings.get("spinning") for part in pair.parts] == [False if spin else None for spin in spins]
         assert [part.file for part in pair.parts] == [plan.file for plan in plans]
+
+
+@pytest.mark.parametrize(
+    ("kept", "both"), [((True, True), True), ((True, False), False), ((False, False), False), ((True, None), None)]
+)
+def test_a_pair_has_kept_kernels_if_both_towers_have(kept: tuple[bool | None, ...], both: bool | None) -> None:
+    parts, warm = [Session() for _ in kept], []
+    for part, known in zip(parts, kept, strict=True):
+        part.precision, part.kernels_kept = "fp16", known
+        part.warmed = lambda: warm.append(1)  # type: ignore[method-assign]
+    session = PairSession(parts, ["image", "text"])
+    session.warmed()
+    assert (session.kernels_kept, len(warm)) == (both, 2)

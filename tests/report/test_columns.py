@@ -30,3 +30,15 @@ def test_device_time_stands_beside_end_to_end_time_where_a_row_has_it(report: Re
     assert by_key["device_p50"].text(row) == "0.457"
     assert by_key["device_p50"].title != by_key["p50"].title
     assert null_reason(on_gpu.rows[1], "device_p50") == "This row ran on the CPU."
+
+
+def test_a_cold_start_says_whether_kernels_were_compiled_in_it(report: Report) -> None:
+    shown = next(column for column in columns(report) if column.key == "cold_start_ms")
+    row = replace(report.rows[0], cold_start_ms=812.34)
+    found = [
+        shown.text(replace(row, details={"cold_start": start}))
+        for start in ({"kernels_kept": k} for k in (True, False))
+    ]
+    assert found == ["812 (kernels kept)", "812 (kernels compiled)"]
+    assert shown.text(replace(row, details={"cold_start": {}})) == shown.text(replace(row, details={})) == "812"
+    assert shown.text(replace(row, cold_start_ms=None)) is None

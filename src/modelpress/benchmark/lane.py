@@ -56,7 +56,7 @@ class Lane:
         self.worker: WorkerProcess | None = None
         self.fault: WorkerFault | None = None
         self.opened: dict[str, Any] = {}
-        self.cold: list[dict[str, float]] = []
+        self.cold: list[dict[str, Any]] = []
         self.memory: dict[str, float] = {}
         self.evaluated: dict[str, Any] = {}
         self.traces = {

@@ -59,10 +59,11 @@ class Worker:
         steps = [1e3 * (after - before) for before, after in itertools.pairwise(stamps)]
         cold = {"process_ms": 1e3 * (STARTED - self.spawned), "interpreter_ms": 1e3 * (interpreter - STARTED)}
         cold |= dict(zip(("import_ms", "load_ms", "first_inference_ms"), steps, strict=True))
+        kept = {} if self.session.kernels_kept is None else {"kernels_kept": self.session.kernels_kept}
         return {
             "precision": self.session.precision,
             "details": self.session.details(),
-            "cold_start": {**cold, "total_ms": sum(cold.values())},
+            "cold_start": {**cold, "total_ms": sum(cold.values()), **kept},
             "memory_interpreter_mb": base_mb,
         }
 
@@ -83,6 +84,7 @@ class Worker:
             settled = len(last) == 3 and max(last) <= (1.0 + tolerance) * min(last)
             if (settled and elapsed_ms >= min_ms) or elapsed_ms >= limit_ms:
                 facts = {"converged": settled, "ms": elapsed_ms, "queries": count, "medians_ms": medians}
+                self._opened().warmed()
                 return first | facts
 
     def block(

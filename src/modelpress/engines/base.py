@@ -78,6 +78,7 @@ class Session:
     """An opened engine. ``precision`` is the *effective* one, read back from the runtime."""
 
     precision: str
+    kernels_kept: bool | None = None  # of a runtime that compiles as it opens: whether an earlier opening's were used
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """One blocking inference."""
@@ -97,6 +98,9 @@ class Session:
         ``compute``: kernels alone, inputs and outputs on the device; ``h2d`` and ``d2h``: copies to and from it.
         """
         return {}
+
+    def warmed(self) -> None:
+        """Called once every shape has been met: the time to keep what a runtime compiles as it meets them."""
 
     def close(self) -> None: ...
 

@@ -60,6 +60,8 @@ class PairSession(Session):
         self.sessions = dict(zip(towers, sessions, strict=True))
         kinds = {session.precision for session in sessions}
         self.precision = kinds.pop() if len(kinds) == 1 else "mixed"
+        kept = [session.kernels_kept for session in sessions]
+        self.kernels_kept = None if None in kept else all(kept)
 
     def run(self, inputs: Arrays) -> dict[str, Any]:
         """The outputs of all towers; each takes its own inputs by name."""
@@ -73,6 +75,10 @@ class PairSession(Session):
     def details(self) -> dict[str, Any]:
         """Those of every tower, by its name."""
         return {tower: session.details() for tower, session in self.sessions.items()}
+
+    def warmed(self) -> None:
+        for session in self.sessions.values():
+            session.warmed()
 
     def close(self) -> None:
         for session in self.sessions.values():

@@ -22,6 +22,7 @@ from modelpress.engines.trt.build import Built, Options, build
 from modelpress.engines.trt.fit import Fit, automatic
 from modelpress.engines.trt.load import gpu, installed, load
 from modelpress.engines.trt.profiles import KINDS, Profile, parse
+from modelpress.engines.trt.runtime import RuntimeCache, cache_path
 from modelpress.errors import ModelPressError, one_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 PADDING = ("refuse", "outside", "edges")
 CALIBRATIONS = ("qdq", calibrator.NAME)
 GRAPH = "_graph"  # ends the engine's name of rows with CUDA graphs
-CODE = ("build", "calibrator", "fit", "layers", "load", "profiles", "session", "sidecar", "stream")
+CODE = ("build", "calibrator", "fit", "layers", "load", "profiles", "runtime", "session", "sidecar", "stream")
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,11 @@ class TensorRT(Engine):
         calibration: ``qdq``: INT8 is in the graph; ``entropy_calibrator_2``: TensorRT 10 makes it of a float32 graph.
         calibration_requests: the requests file (.npz) that it calibrates on.
         compute_capabilities: GPUs to build for, such as ``["86", "120"]`` (TensorRT-RTX only); empty: all it knows.
+        runtime_cache: keep the kernels that TensorRT-RTX compiles when it opens an engine, beside the engine.
     """
 
     name = "tensorrt"
+    compiles_when_opened: ClassVar[bool] = False
     extension = ".engine"
     runtimes: ClassVar[tuple[str, ...]] = ("tensorrt", "torch")
     code = (*(f"modelpress.engines.trt.{name}" for name in CODE), "modelpress.export.lower_tensorrt")
@@ -84,6 +87,7 @@ class TensorRT(Engine):
         calibration: str = "qdq",
         calibration_requests: str | None = None,
         compute_capabilities: Sequence[str] = (),
+        runtime_cache: bool = False,
     ) -> None:
         key = f"engine.{self.name}"
         super().__init__([one_of(f"{key}.precisions", given, PRECISIONS) for given in precisions])
@@ -107,6 +111,11 @@ class TensorRT(Engine):
             )
         self.calibration_requests = Path(calibration_requests) if calibration_requests else None
         self.compute_capabilities = tuple(map(str, compute_capabilities))
+        if runtime_cache and not self.compiles_when_opened:
+            raise ModelPressError(
+                f"{key}.runtime_cache is TensorRT-RTX's; TensorRT compiles when it builds: set it to false."
+            )
+        self.runtime_cache = runtime_cache
 
     def surroundings(self) -> dict[str, Any]:
         """Version and GPU: an engine is only good for these."""
@@ -188,6 +197,7 @@ class TensorRT(Engine):
             onnx_sha256=sidecar.digest(onnx.read_bytes()),
             engine_sha256=sidecar.digest(built.plan),
             build_seconds=round(built.seconds, 3),
+            parse_seconds=round(built.parse_seconds, 3),
             fit={**asdict(fitted), "gain": fitted.gain} if fitted else None,
             products=graph.products,
             calibration=self.calibration,
@@ -199,6 +209,7 @@ class TensorRT(Engine):
             "streams": self.streams,
             "cuda_graphs": graphs,
             "padding": "edges" if graphs else self.padding,
+            "runtime_cache": self.runtime_cache,
         }
         target = f"{__name__}.{type(self).__qualname__}"
         return Plan(f"{self.name}{GRAPH if graphs else ''}", target, precision, str(file), settings)
@@ -212,7 +223,7 @@ class TensorRT(Engine):
         """
         file = Path(plan.file)
         known = sidecar.read(file)
-        trt, _ = load(cls.name)
+        trt, able = load(cls.name)
         sidecar.refuse_foreign(known, cls.name, trt.__version__)
         try:
             device = gpu()
@@ -221,11 +232,14 @@ class TensorRT(Engine):
         sidecar.refuse_other_gpu(known, device)
         from modelpress.engines.trt.session import TensorRTSession, deserialized
 
-        return TensorRTSession(trt, deserialized(trt, file.read_bytes()), plan, known)
+        keeps = plan.settings["runtime_cache"] and able.runtime_cache
+        cache = RuntimeCache(cache_path(file, known, device)) if keeps else None
+        return TensorRTSession(trt, deserialized(trt, file.read_bytes()), plan, known, cache)
 
 
 class TensorRTRtx(TensorRT):
     """NVIDIA's TensorRT-RTX, for RTX cards (compute capability 7.5, 8.x, 12.x; not H100). Builds without a GPU."""
 
     name = "tensorrt_rtx"
+    compiles_when_opened: ClassVar[bool] = True
     runtimes: ClassVar[tuple[str, ...]] = ("tensorrt_rtx", "torch")

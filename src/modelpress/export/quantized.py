@@ -63,7 +63,9 @@ def _operators(view: GraphView) -> Iterator[str]:
     for node in view.graph.node:
         if node.op_type in INTEGER_OPERATORS or node.domain not in ("", "ai.onnx"):
             full = f" of {node.domain}" if node.domain else ""
-            yield f"{called(node)}{full} runs in ONNX Runtime only: write it as QuantizeLinear and DequantizeLinear."
+            how = " with stored scales (technique=ptq)" if node.op_type in INTEGER_OPERATORS else ""
+            fix = f"write it as QuantizeLinear and DequantizeLinear{how}"
+            yield f"{called(node)}{full} runs in ONNX Runtime only: {fix}."
 
 
 def _scale(view: GraphView, node: NodeProto) -> Iterator[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modelpress.models.base import Model
 
 RECORD = "modelpress.json"
-WISHES = ("lr", "max_epochs")
+WISHES = ("lr", "max_epochs", "freeze_batch_norm")
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 FROM_TOKENIZER = ("vocab_size", "eos_id", "pad_id")  # of text_cfg: null takes them from the tokenizer
 

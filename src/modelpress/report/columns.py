@@ -127,6 +127,12 @@ def _sparsity(row: Row) -> str | None:
     return None if row.sparsity is None else f"{100 * row.sparsity:.0f}"
 
 
+def _cold_start(row: Row) -> str | None:
+    kept = row.details.get("cold_start", {}).get("kernels_kept")
+    words = {True: " (kernels kept)", False: " (kernels compiled)"}.get(kept, "")
+    return None if row.cold_start_ms is None else f"{significant(row.cold_start_ms)}{words}"
+
+
 def _network(row: Row) -> str | None:
     return row.details.get("network")
 
@@ -178,8 +184,9 @@ COSTS = [
     Column(
         "cold_start_ms",
         "cold start, ms",
-        "From starting a process to its first answer: imports and loading included.",
-        _number("cold_start_ms"),
+        "From starting a process to its first answer: imports and loading included. Kernels: whether those that the "
+        "runtime compiles when it opens an engine were kept from an earlier time.",
+        _cold_start,
     ),
 ]
 DEVICE = [

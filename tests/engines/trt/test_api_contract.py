@@ -27,6 +27,7 @@ CLASSES = {  # what the adapter's variables hold
     "runtime": "Runtime",
     "engine": "ICudaEngine",
     "context": "IExecutionContext",
+    "kernels": "IRuntimeCache",
 }
 OWNER = re.compile(r"^(self|buffers|found)\.")
 OURS = {
@@ -46,9 +47,13 @@ GUARDED = {
         "trt.ComputeCapability",
         "trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE",
         "trt.EngineInvalidityDiagnostics",
+        "config.create_runtime_cache",
         "config.cuda_graph_strategy",
         "config.num_compute_capabilities",
         "config.set_compute_capability",
+        "config.set_runtime_cache",
+        "kernels.deserialize",
+        "kernels.serialize",
         "runtime.get_engine_validity",
     },
 }
@@ -76,7 +81,7 @@ def has(api: dict[str, dict[str, list[str]]], name: str) -> bool:
         members = [] if first in api["functions"] else api["enums"].get(first, api["classes"].get(first))
         return members is not None and (not rest or rest[0] in members)
     extra = api["classes"].get("IRuntimeConfig", []) if head == "config" else []
-    return first in api["classes"][CLASSES[head]] or first in extra
+    return first in api["classes"].get(CLASSES[head], []) or first in extra
 
 
 def test_the_reader_of_sources_sees_what_is_used() -> None:

@@ -19,7 +19,7 @@ from modelpress.engines.trt.load import load
 from modelpress.engines.trt.profiles import Profile, parse
 from modelpress.errors import ModelPressError
 from tests.engines.trt.conftest import Exported
-from tests.engines.trt.exported import FAMILIES
+from tests.engines.trt.exported import FAMILIES, FURTHER, THOROUGH
 
 RTX = "tensorrt_rtx"
 
@@ -45,24 +45,50 @@ PROFILE = shapes(1, 4, 16)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("numbers", ["fp32", "int8"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_exported_network_builds_with_dynamic_batch_and_sequence(
-    family: str, numbers: str, files: Exported, tmp_path: Path
+    family: str, files: Exported, tmp_path: Path
 ) -> None:
     """FP32, FP16 and BF16 of the float graph; INT8 with float32 and with fp16 in its other layers."""
+    thorough = family in THOROUGH
+    floats = ["fp32", "fp16", *["bf16"] * thorough]
+    for tower, file in files(family, "fp32").items():
+        plans = engines(file, tower, floats, tmp_path, several=thorough)
+        assert {precision: known.floats for precision, known in plans.items()} == {kind: kind for kind in floats}
+    for tower, file in files(family, "int8").items():
+        for kind in ["fp32", *["fp16"] * thorough]:
+            [(precision, known)] = engines(file, tower, [kind], tmp_path, several=thorough).items()
+            assert (precision, known.floats) == ("int8", kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("numbers", "family"), [(n, family) for n, names in FURTHER.items() for family in names])
+def test_the_numbers_of_every_technique_build(numbers: str, family: str, files: Exported, tmp_path: Path) -> None:
+    """A file that a technique has typed is built in its own types, whatever is asked for."""
     for tower, file in files(family, numbers).items():
-        for precisions in (["fp32", "fp16", "bf16"],) if numbers == "fp32" else (["fp32"], ["fp16"]):
-            engine = TensorRTRtx(precisions, batch=(1, 4, 32))
-            plans = engine.build(Artifact(file, tower=tower, lengths={5: 3, 9: 1}), Hardware(), tmp_path)
-            assert [plan.precision for plan in plans] == (precisions if numbers == "fp32" else ["int8"])
-            for plan in plans:
-                known = sidecar.read(Path(plan.file))
-                assert Path(plan.file).read_bytes()[:4] == b"vtrt"
-                assert known.floats == (plan.precision if numbers == "fp32" else precisions[0])
-                longest = inspect(file).longest
-                ends = [next(iter(shapes["max"].values())) for shapes in known.profiles]
-                assert ends == ([[32, 5], [32, 9], [32, longest]] if longest else [[32, 3, 32, 32]])
+        for floats in ("fp32", "fp16"):
+            [(precision, known)] = engines(file, tower, [floats], tmp_path).items()
+            typed = numbers in ("fp16", "bf16")
+            assert (precision, known.floats) == ((numbers, numbers) if typed else ("int8", floats))
+
+
+def engines(
+    file: Path, tower: str, precisions: list[str], folder: Path, *, several: bool = False
+) -> dict[str, sidecar.Sidecar]:
+    """What was built of a file, by precision, with one profile or ``several``; checked to be engines for every batch
+    and length.
+    """
+    engine = TensorRTRtx(precisions, batch=(1, 4, 32), max_profiles=4 if several else 1)
+    made = engine.build(Artifact(file, tower=tower, lengths={5: 3, 9: 1}), Hardware(), folder)
+    found = {plan.precision: sidecar.read(Path(plan.file)) for plan in made}
+    graph = inspect(file)
+    images = [[32, *graph.inputs[0].shape[1:]]]
+    for plan in made:
+        assert Path(plan.file).read_bytes()[:4] == b"vtrt"
+        ends = [next(iter(shapes["max"].values())) for shapes in found[plan.precision].profiles]
+        edges = [*[[32, 5], [32, 9]] * several, [32, graph.longest]]
+        assert ends == (edges if graph.longest else images)
+    return found
 
 
 def test_the_same_graph_builds_the_same_engine() -> None:
@@ -100,6 +126,11 @@ BIAS = [
     helper.make_node("DequantizeLinear", ["b", "s"], ["bias"], name="bias_dequantize"),
     helper.make_node("Gemm", ["x", "w", "bias"], ["y"], name="product"),
 ]
+DYNAMIC = [
+    helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], name="ranges"),
+    helper.make_node("MatMulInteger", ["q", "w", "z"], ["total"], name="product"),
+    helper.make_node("Cast", ["total"], ["y"], to=TensorProto.FLOAT),
+]
 REFUSED = {
     "unsupported operator": (
         graph([helper.make_node("Unique", ["x"], ["y"], name="the_node")], {}), "Unique 'the_node': ",
@@ -116,6 +147,10 @@ REFUSED = {
         graph([helper.make_node("MatMul", ["x", "w"], ["y"], name="the_node")], {"w": W}, TensorProto.FLOAT16), "type",
     ),
     "text": (graph([helper.make_node("Identity", ["x"], ["y"])], {}, TensorProto.STRING), "ONNX date type"),
+    "integers computed at run time": (
+        graph(DYNAMIC, {"w": np.eye(8, dtype=np.int8)}),
+        "DynamicQuantizeLinear 'ranges': TensorRT has no such operator; MatMulInteger 'product': TensorRT has no such",
+    ),
     "no ONNX file": (b"garbage", "cannot read the graph"),
 }  # fmt: skip
 
@@ -161,3 +196,17 @@ def test_foreign_quantized_graphs_are_named_by_our_own_check(int8_graph: Path, t
         Unsupported, match=r"tensorrt does not run tiny_int8.onnx:\n  - QuantizeLinear 'q' has zero poi"
     ):
         TensorRTRtx().build(Artifact(int8_graph), Hardware(), tmp_path)
+
+
+def test_ranges_found_at_run_time_are_refused_before_the_build_with_what_to_do_instead(tmp_path: Path) -> None:
+    file = tmp_path / "dynamic.onnx"
+    file.write_bytes(graph(DYNAMIC, {"w": np.eye(8, dtype=np.int8)}))
+    with pytest.raises(Unsupported) as refusal:
+        TensorRTRtx().build(Artifact(file), Hardware(), tmp_path)
+    instead = "write it as QuantizeLinear and DequantizeLinear with stored scales (technique=ptq)."
+    assert str(refusal.value).splitlines() == [
+        "tensorrt does not run dynamic.onnx:",
+        f"  - DynamicQuantizeLinear 'ranges' runs in ONNX Runtime only: {instead}",
+        f"  - MatMulInteger 'product' runs in ONNX Runtime only: {instead}",
+    ]
+    assert not list(tmp_path.glob("*.engine"))

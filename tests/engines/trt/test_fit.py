@@ -50,6 +50,14 @@ def test_profiles_follow_each_other_and_end_at_the_longest_request() -> None:
     ]
 
 
+@pytest.mark.parametrize(("longest", "end"), [(64, 64), (10, 12)])
+def test_a_single_profile_takes_all_and_is_fastest_at_the_longest_item(longest: int, end: int) -> None:
+    [profile], found = automatic(TEXT, {5: 10, 9: 3, 12: 1}, (1, 4, 32), longest, 1)
+    assert (profile.min["ids"], profile.opt["mask"], profile.max["ids"]) == ((1, 2), (4, 12), (32, end))
+    assert found is not None
+    assert found.edges == (12,)
+
+
 def test_without_lengths_one_profile_takes_all() -> None:
     profiles, found = automatic(TEXT, {}, (1, 1, 8), 40, 4)
     assert found is None

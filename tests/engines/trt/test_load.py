@@ -20,7 +20,9 @@ REASON = "no usable NVIDIA driver (libcuda.so.1); install one"
 
 def test_rtx_is_told_by_its_attributes() -> None:
     trt, able = load("tensorrt_rtx")
-    assert able == Capabilities(builds_without_gpu=True, strong_typing_flag=True, calibrators=False, own_graphs=True)
+    assert able == Capabilities(
+        builds_without_gpu=True, strong_typing_flag=True, calibrators=False, own_graphs=True, runtime_cache=True
+    )
     assert builder(trt, able) is not None
 
 
@@ -29,7 +31,7 @@ def test_a_fake_of_version_10_has_what_its_attributes_say() -> None:
         NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1), IInt8EntropyCalibrator2=object
     )
     assert capabilities(ten) == Capabilities(
-        builds_without_gpu=False, strong_typing_flag=True, calibrators=True, own_graphs=False
+        builds_without_gpu=False, strong_typing_flag=True, calibrators=True, own_graphs=False, runtime_cache=False
     )
 
 
@@ -60,7 +62,7 @@ def test_no_builder_and_no_runtime_is_touched_without_a_driver(monkeypatch: pyte
     touched: list[Any] = []
     real = SimpleNamespace(Builder=touched.append)
     with pytest.raises(Unsupported, match="no usable NVIDIA driver"):
-        builder(real, Capabilities(False, True, False, False))
+        builder(real, Capabilities(False, True, False, False, False))
     with pytest.raises(Unsupported, match="no usable NVIDIA driver"):
         gpu()
     assert touched == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,17 @@ def test_fake_streams_work_in_turn_and_answers_keep_their_order() -> None:
         *("begin 0", "begin 1", "finish 0", "begin 0", "finish 1", "begin 1"),
         *("finish 0", "begin 0", "finish 1", "finish 0"),
     ]
+
+
+def test_fake_compiled_kernels_are_kept_after_the_warm_up_and_at_the_end() -> None:
+    made, calls = session(1)
+    made.cache = SimpleNamespace(save=lambda: calls.append("save"))  # type: ignore[assignment]
+    made.warmed()
+    made.close()
+    assert calls == ["save", "save"]
+    made.cache = None
+    made.close()
+    assert len(calls) == 2
 
 
 def test_padding_is_cut_off_again() -> None:

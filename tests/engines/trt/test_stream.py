@@ -95,9 +95,6 @@ class FakeEngine:
         self.contexts.append(config)
         return FakeContext()
 
-    def create_runtime_config(self) -> Any:
-        return SimpleNamespace(cuda_graph_strategy=None)
-
 
 @contextmanager
 def entered(*given: Any, **options: Any) -> Any:
@@ -140,9 +137,9 @@ TRT = FakeModule(TensorIOMode=MODES, **PLAIN)
 RTX = FakeModule(TensorIOMode=MODES, CudaGraphStrategy=SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole"), **PLAIN)
 
 
-def stream(trt: Any = TRT, *, graphs: bool = False) -> Stream:
+def stream(trt: Any = TRT, *, graphs: bool = False, config: Any = None) -> Stream:
     LOG.clear()
-    return Stream(trt, TORCH, FakeEngine(), graphs=graphs)
+    return Stream(trt, TORCH, FakeEngine(), graphs=graphs, config=config)
 
 
 def ask(made: Stream, length: int, profile: int = 0) -> list[str]:
@@ -194,9 +191,9 @@ def test_fake_every_captured_graph_has_its_context_and_is_replayed() -> None:
 
 
 def test_fake_rtx_captures_by_itself() -> None:
-    made = stream(RTX, graphs=True)
+    made = stream(RTX, graphs=True, config="captures")
     assert ask(made, 5)[-4:] == RUN
-    assert [config.cuda_graph_strategy for config in made.engine.contexts] == ["whole"]
+    assert made.engine.contexts == ["captures"]
     assert stream(RTX).engine.contexts == [None]
 
 

@@ -19,6 +19,7 @@ from modelpress.engines.base import Artifact, Hardware, Plan, Unsupported
 from modelpress.engines.tensorrt import TensorRT, TensorRTRtx
 from modelpress.engines.trt import sidecar
 from modelpress.engines.trt.load import load
+from modelpress.engines.trt.runtime import cache_path
 from modelpress.engines.trt.session import padded
 from modelpress.errors import ModelPressError
 from tests.engines import graphs
@@ -51,7 +52,13 @@ def changed(plan: Plan, folder: Path, **fields: Any) -> Plan:
 
 def test_a_plan_with_its_sidecar(plan: Plan, float_graph: Path) -> None:
     assert (plan.engine, plan.precision) == ("tensorrt_rtx", "fp32")
-    assert plan.settings == {"threads": 2, "streams": 1, "cuda_graphs": False, "padding": "refuse"}
+    assert plan.settings == {
+        "threads": 2,
+        "streams": 1,
+        "cuda_graphs": False,
+        "padding": "refuse",
+        "runtime_cache": False,
+    }
     known = json.loads(sidecar.path_of(Path(plan.file)).read_text())
     assert (known["flavour"], known["version"]) == ("tensorrt_rtx", "1.7.1.116")
     assert (known["gpu"], known["compute_capability"], known["tf32"]) == (None, None, False)
@@ -149,7 +156,7 @@ def test_the_yaml_says_what_the_constructor_says(name: str) -> None:
     engine: Any = built(values, f"engine={name}")
     plain = type(engine)()
     different = {key for key in vars(plain) if getattr(engine, key) != getattr(plain, key)}
-    assert different == ({"timing_cache"} if name == "tensorrt" else set())
+    assert different == ({"timing_cache"} if name == "tensorrt" else {"max_profiles", "runtime_cache"})
     assert engine.name == name
 
 
@@ -172,6 +179,40 @@ def test_a_profile_that_does_not_fit_says_which(float_graph: Path, tmp_path: Pat
     engine = TensorRTRtx(profiles=[PROFILE, {**PROFILE, "opt": "8x8"}])
     with pytest.raises(ModelPressError, match=r"engine.tensorrt_rtx.profiles\[1\]: axis 0 .* min 1, opt 8, max 4"):
         engine.build(Artifact(float_graph), Hardware(), tmp_path)
+
+
+def test_kept_kernels_are_rtxs_own() -> None:
+    with pytest.raises(ModelPressError, match="engine.tensorrt.runtime_cache is TensorRT-RTX's; .*set it to false"):
+        TensorRT(runtime_cache=True)
+
+
+def test_fake_an_engine_is_opened_with_the_kernels_kept_for_it_on_this_gpu(
+    float_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deserializing needs a GPU: what the session is given is looked at."""
+    from modelpress.engines.trt import session
+
+    card = replace(H100, name="NVIDIA GeForce RTX 4090", compute_capability=(8, 9))
+    monkeypatch.setattr(driver, "probe", lambda: driver.Driver((card,), (13, 0), "580.1"))
+    monkeypatch.setattr(session, "deserialized", lambda trt, data: len(data))
+    monkeypatch.setattr(session, "TensorRTSession", lambda trt, engine, plan, known, cache: cache)
+    for keep in (True, False):
+        [made] = TensorRTRtx(runtime_cache=keep).build(Artifact(float_graph), Hardware(), tmp_path)
+        cache: Any = TensorRTRtx.open(made)
+        file = cache_path(Path(made.file), sidecar.read(Path(made.file)), card)
+        assert (cache and cache.file) == (file if keep else None)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_second_opening_finds_the_kernels_of_the_first(float_graph: Path, tmp_path: Path) -> None:
+    usable(TensorRTRtx)
+    [made] = TensorRTRtx(runtime_cache=True).build(Artifact(float_graph), Hardware(), tmp_path)
+    for kept in (False, True):
+        session: Any = TensorRTRtx.open(made)
+        session.run(graphs.batch(2, 5, seed=5))
+        assert session.kernels_kept is kept
+        session.warmed()
+        session.close()
 
 
 def usable(kind: type[TensorRT]) -> None:

@@ -60,7 +60,8 @@ def automatic(
 ) -> tuple[list[Profile], Fit | None]:
     """Profiles for a graph with a batch axis and at most one further dynamic axis, its length.
 
-    Without ``lengths`` one profile takes every length up to ``longest``. ``batch``: smallest, best and largest batch.
+    Without ``lengths``, and where ``most`` is 1, one profile takes every length up to ``longest``; with them it is
+    fastest at the longest item. ``batch``: smallest, best and largest batch.
 
     Raises:
         ModelPressError: the graph has more dynamic axes; they are named.
@@ -75,6 +76,9 @@ def automatic(
         return [parse({"min": low, "opt": best, "max": high}, inputs, "profiles=auto")], None
     found = fit(lengths, most) if lengths else None
     edges = list(found.edges) if found else []
+    if len(edges) == most == 1:
+        shapes = {"min": (low, SHORTEST), "opt": (best, edges[0]), "max": (high, max(longest, edges[0]))}
+        return [parse(shapes, inputs, "profiles=auto")], found
     edges += [longest] if not edges or longest > edges[-1] else []
     return [
         parse({"min": (low, start), "opt": (best, edge), "max": (high, edge)}, inputs, "profiles=auto")

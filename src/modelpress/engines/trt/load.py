@@ -32,12 +32,13 @@ def installed(flavour: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What one TensorRT module has. All but ``builds_without_gpu`` concern the build."""
+    """What one TensorRT module has. All but the last two concern the build."""
 
     builds_without_gpu: bool  # TensorRT-RTX: kernels are compiled where the engine is opened
     strong_typing_flag: bool  # a network is strongly typed when asked to be; since 11 it always is
     calibrators: bool  # the classic INT8 calibrators, which 11 has removed
     own_graphs: bool  # captures CUDA graphs by itself
+    runtime_cache: bool  # keeps the kernels that it compiles when it opens an engine
 
 
 def load(flavour: str) -> tuple[Any, Capabilities]:
@@ -66,6 +67,7 @@ def capabilities(trt: Any) -> Capabilities:
         strong_typing_flag=hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"),
         calibrators=hasattr(trt, "IInt8EntropyCalibrator2"),
         own_graphs=hasattr(trt, "CudaGraphStrategy"),
+        runtime_cache=hasattr(trt, "IRuntimeCache"),
     )
 
 

@@ -14,6 +14,7 @@ from modelpress.engines.precision import effective
 from modelpress.engines.trt import layers
 from modelpress.engines.trt.load import logger
 from modelpress.engines.trt.profiles import Sizes, choose
+from modelpress.engines.trt.runtime import WARM, RuntimeCache, context_config
 from modelpress.engines.trt.sidecar import Sidecar
 from modelpress.engines.trt.stream import Stream
 
@@ -39,13 +40,18 @@ def invalidity(trt: Any, runtime: Any, data: bytes) -> list[str]:
 class TensorRTSession(Session):
     """``streams`` execution contexts on as many CUDA streams; :meth:`run` uses the first, :meth:`answers` all."""
 
-    def __init__(self, trt: Any, engine: Any, plan: Plan, sidecar: Sidecar) -> None:
+    def __init__(self, trt: Any, engine: Any, plan: Plan, sidecar: Sidecar, cache: RuntimeCache | None = None) -> None:
         import torch
 
         self.trt, self.engine, self.plan, self.sidecar = trt, engine, plan, sidecar
+        self.cache = cache
         self.profiles = sidecar.opened_profiles()
         graphs = plan.settings["cuda_graphs"]
-        self.streams = [Stream(trt, torch, engine, graphs=graphs) for _ in range(plan.settings["streams"])]
+        config = context_config(trt, engine, cache, graphs=graphs)
+        self.streams = [
+            Stream(trt, torch, engine, graphs=graphs, config=config) for _ in range(plan.settings["streams"])
+        ]
+        self.kernels_kept = None if cache is None else cache.state == WARM
         self.padding: str = plan.settings["padding"]
         self.layers = layers.read(
             engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON), sidecar.products
@@ -81,6 +87,15 @@ class TensorRTSession(Session):
         """Of the last :meth:`run`: ``h2d``, ``compute`` and ``d2h``."""
         return self.streams[0].device_ms()
 
+    def warmed(self) -> None:
+        """Keep what was compiled for the shapes that were met."""
+        if self.cache is not None:
+            self.cache.save()
+
+    def close(self) -> None:
+        """Keep what was compiled since."""
+        self.warmed()
+
     def details(self) -> dict[str, Any]:
         """Version, profiles with their device memory, streams, CUDA graphs, and what the layers compute in."""
         return {
@@ -90,6 +105,7 @@ class TensorRTSession(Session):
             "cuda_graphs": self.plan.settings["cuda_graphs"],
             "padding": self.padding,
             "tf32": self.sidecar.tf32,
+            **({"runtime_cache": self.cache.details()} if self.cache is not None else {}),
             "precision_asked": self.sidecar.precision,
             "floats": self.sidecar.floats,
             "profiles": [str(profile) for profile in self.profiles],

@@ -36,6 +36,7 @@ class Sidecar:
     fit: dict[str, Any] | None = None  # of profiles that were fitted to lengths
     products: dict[str, str] = field(default_factory=dict)  # nodes that multiply -> layer, for the engine inspector
     calibration: str = "qdq"  # who made the INT8 ranges: the graph, or a calibrator of TensorRT's own
+    parse_seconds: float = 0.0  # of reading the graph, before the build
 
     def save(self, engine: Path) -> None:
         """Write it beside the engine."""

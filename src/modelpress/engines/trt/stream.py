@@ -34,10 +34,9 @@ class Buffers:
 class Stream:
     """Answers one request at a time: :meth:`begin` queues its copies and kernels, :meth:`finish` waits for them."""
 
-    def __init__(self, trt: Any, torch: Any, engine: Any, *, graphs: bool) -> None:
-        self.torch, self.engine = torch, engine
-        self.own_graphs = graphs and hasattr(trt, "CudaGraphStrategy")
-        self.captures = graphs and not self.own_graphs
+    def __init__(self, trt: Any, torch: Any, engine: Any, *, graphs: bool, config: Any = None) -> None:
+        self.torch, self.engine, self.config = torch, engine, config
+        self.captures = graphs and not hasattr(trt, "CudaGraphStrategy")  # TensorRT-RTX captures by itself
         self.trt = trt
         self.stream = torch.cuda.Stream()
         self.events = [torch.cuda.Event(enable_timing=True) for _ in range(len(PARTS) + 1)]
@@ -95,11 +94,8 @@ class Stream:
         return found
 
     def _context(self) -> Any:
-        if not self.own_graphs:
-            return self.engine.create_execution_context()
-        config = self.engine.create_runtime_config()
-        config.cuda_graph_strategy = self.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        return self.engine.create_execution_context(config)
+        given = () if self.config is None else (self.config,)
+        return self.engine.create_execution_context(*given)
 
     def _set(self, context: Any, profile: int, shapes: Shapes) -> None:
         if context.active_optimization_profile != profile:
