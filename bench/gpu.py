@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.contest import Contender, Contest, hold
-from bench.gpu_page import HALF, ORIGINAL, SHAPES, STREAMS, WANTED, Facts, page
+from bench.gpu_page import FP16, HALF, ORIGINAL, SHAPES, STREAMS, WANTED, Facts, page
 from bench.pressed import Arms, arms
 from modelpress.benchmark.process import WorkerFault, WorkerProcess
 from modelpress.benchmark.requests import batch_of, write
@@ -42,7 +42,7 @@ STREAM_ROUNDS, STREAM_S = 10, 0.4
 TESTS = "pytest.txt"
 TEST_S, DOCTOR_S = 240.0, 180.0
 OVERRIDES = (
-    *("experiment=clip_vit_b32_latency", "technique=[ptq]", "~technique.bf16", "~technique.prune_structured"),
+    *("experiment=clip_vit_b32_latency", "technique=[fp16,ptq]", "~technique.bf16", "~technique.prune_structured"),
     *("hardware=cuda", "benchmark=quick", f"benchmark.shapes=[{','.join(SHAPES)}]", "benchmark.requests=32"),
     "engine=[torch,torch_compile,onnxruntime_cuda,tensorrt,tensorrt_rtx]",
     *("engine.torch.precisions=[fp32,tf32,bf16,fp16]", "engine.torch_compile.precisions=[fp32,bf16,fp16]"),
@@ -122,9 +122,9 @@ def last_line(file: Path) -> str:
 
 
 def measured(made: Arms, folder: Path) -> Contest:
-    """The image tower of the original in every engine, and of its INT8 twin in those that compute in INT8."""
+    """The image tower of the original in every engine, and its FP16 and INT8 files where they add something."""
     contenders: dict[str, Contender] = {}
-    for stage in (made.graph.baseline, made.graph.last):
+    for stage in made.graph.pressed:
         pressed = press(made.job, stage, made.done[stage], towers=(TOWER,))
         contenders |= rows(stage.name, pressed.plans.values(), {name: why for (_, name), why in pressed.absent.items()})
     data: Any = made.data()
@@ -135,17 +135,19 @@ def measured(made: Arms, folder: Path) -> Contest:
 
 
 def rows(stage: str, plans: Any, absent: Mapping[str, str]) -> dict[str, Contender]:
-    """One per plan and per engine that there is none for. PyTorch only imitates INT8, so it has no such rows."""
-    found = {
-        f"{stage}/{plan.engine}/{plan.precision}": Contender(ENGINE_TITLES[plan.engine], plan)
-        for plan in plans
-        if stage == ORIGINAL or not plan.engine.startswith("torch")
+    """One per plan and per engine that there is none for, as far as the stage adds something to the engine."""
+    found = {f"{stage}/{plan.engine}/{plan.precision}": (plan.engine, plan, None) for plan in plans}
+    found |= {f"{stage}/{name}": (name, None, why) for name, why in absent.items()}
+    return {
+        key: Contender(ENGINE_TITLES[name], plan, why=why)
+        for key, (name, plan, why) in found.items()
+        if adds(stage, name)
     }
-    return found | {
-        f"{stage}/{name}": Contender(ENGINE_TITLES[name], None, why=why)
-        for name, why in absent.items()
-        if stage == ORIGINAL or not name.startswith("torch")
-    }
+
+
+def adds(stage: str, engine: str) -> bool:
+    """PyTorch only imitates INT8, and of all engines ONNX Runtime alone needs a file in FP16 to compute in it."""
+    return stage == ORIGINAL or (engine.startswith("onnxruntime") if stage == FP16 else not engine.startswith("torch"))
 
 
 # --- streams ---------------------------------------------------------------------------------------------------------

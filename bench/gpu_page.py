@@ -15,7 +15,7 @@ from modelpress.report.record import Interval
 
 SHAPES = ("1x3x224x224", "32x3x224x224")
 WANTED = {"fp32": 3.0, "tf32": 1.5}  # times as fast at batch 32: 16 bits over strict FP32, over TF32
-ORIGINAL = "adopt"
+ORIGINAL, FP16 = "adopt", "fp16"  # stages; the third is INT8
 HALF = ("fp16", "bf16")
 STREAMS = (1, 4)
 FILES = {
@@ -111,7 +111,7 @@ def claims(contest: Contest) -> list[str]:
     shape, found = SHAPES[-1], []
     for key, entry in contest.contenders.items():
         stage, engine, *precision = key.split("/")
-        if entry.plan is None or stage != ORIGINAL or precision[0] not in HALF:
+        if entry.plan is None or stage not in (ORIGINAL, FP16) or precision[0] not in HALF:
             continue
         for base, wanted in WANTED.items():
             other = f"{ORIGINAL}/{engine}/{base}"

@@ -12,6 +12,7 @@ import pytest
 from bench import __main__ as bench
 from bench import gpu, gpu_page
 from bench.contest import Contender, Contest
+from bench.pressed import arms
 from modelpress.benchmark.requests import write
 from modelpress.benchmark.session import Measurement, Session, latency_of
 from modelpress.check import inspect
@@ -125,11 +126,48 @@ def test_a_command_that_hangs_is_ended(tmp_path: Path) -> None:
     assert gpu.last_line(tmp_path / "out.txt") == "ended after 0.2 s"
 
 
-def test_int8_of_pytorch_is_no_row() -> None:
-    plans = [Plan("torch", "", "fp32", "a"), Plan("tensorrt", "", "int8", "b")]
+def test_a_stage_has_rows_where_it_adds_something() -> None:
+    plans = [Plan(name, "", "int8", "a") for name in ("torch", "tensorrt", "onnxruntime_cuda")]
     absent = {"torch_compile": "no compiler", "tensorrt_rtx": "no driver"}
-    assert set(gpu.rows("ptq", plans, absent)) == {"ptq/tensorrt/int8", "ptq/tensorrt_rtx"}
-    assert len(gpu.rows("adopt", plans, absent)) == 4
+    assert set(gpu.rows("ptq", plans, absent)) == {
+        *("ptq/tensorrt/int8", "ptq/onnxruntime_cuda/int8", "ptq/tensorrt_rtx")
+    }
+    assert set(gpu.rows("fp16", plans, absent)) == {"fp16/onnxruntime_cuda/int8"}
+    assert len(gpu.rows("adopt", plans, absent)) == 5
+
+
+SMALL = (
+    "model.architecture={embed_dim:16,"
+    "vision_cfg:{image_size:32,layers:1,width:64,head_width:16,patch_size:16},"
+    "text_cfg:{context_length:16,width:32,heads:4,layers:1}}"
+)
+
+
+@pytest.mark.slow
+def test_the_session_of_a_small_network_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it but the GPU: stages, engines of one tower, both batches, the page."""
+    shapes = ("1x3x32x32", "4x3x32x32")
+    monkeypatch.setattr(gpu, "SHAPES", shapes)
+    monkeypatch.setattr(gpu_page, "SHAPES", shapes)
+    kept = [line for line in gpu.OVERRIDES if not line.startswith(("hardware", "engine", "benchmark.shapes"))]
+    quick = [*("benchmark.rounds=2", "benchmark.requests=4", "benchmark.throughput_s=0.05"), "dataset.limit=4"]
+    quick += [f"technique.{stage}.transform.samples=4" for stage in ("fp16", "ptq")]
+    own = ["hardware=cpu", "engine=[torch,onnxruntime,tensorrt_rtx]", f"benchmark.shapes=[{','.join(shapes)}]"]
+    made = arms(*kept, *own, *quick, SMALL, f"store={tmp_path / 'store'}")
+    contest = gpu.measured(made, tmp_path / "work")
+    assert {"adopt/torch/fp32", "adopt/onnxruntime/fp32", "fp16/onnxruntime/fp16", "ptq/onnxruntime/int8"} <= set(
+        contest.contenders
+    )
+    assert (tmp_path / "work" / "measurements.json").is_file()
+    one, four = (contest.row("adopt/torch/fp32", shape) for shape in shapes)
+    assert one is not None
+    assert four is not None
+    assert one.latency_ms is not None
+    assert four.latency_ms is not None
+    assert contest.ratio("adopt/torch/fp32", "ptq/onnxruntime/int8", shapes[1]) is not None
+    text = gpu_page.page(contest, facts())
+    assert "## Batch 4" in text
+    assert "tensorrt_rtx" in text
 
 
 def test_throughput_is_compared_turn_by_turn() -> None:
@@ -158,7 +196,7 @@ def test_streams_are_measured_by_turns_in_two_workers(tmp_path: Path, monkeypatc
 
 def test_the_run_composes_and_lacks_nothing_but_a_gpu() -> None:
     cfg = compose(["control=false", "logger=none", *gpu.OVERRIDES])
-    assert list(cfg.technique) == ["ptq"]
+    assert list(cfg.technique) == ["fp16", "ptq"]
     assert list(cfg.benchmark.shapes) == list(gpu_page.SHAPES)
     faults, _ = inspect(cfg)
     assert [fault for fault in faults if "needs an NVIDIA GPU" not in fault] == []
