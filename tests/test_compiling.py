@@ -239,6 +239,7 @@ def losses(folder: Path) -> dict[str, list[float]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # a minute of one core; many on a machine that trains something else
 @pytest.mark.skipif(engine.compiler() is None, reason="no C++ compiler on this machine")
 def test_compiled_training_learns_as_eager_training_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
