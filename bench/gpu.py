@@ -42,7 +42,13 @@ STREAM_ROUNDS, STREAM_S = 10, 0.4
 TESTS = "pytest.txt"
 TEST_S, DOCTOR_S = 240.0, 180.0
 OVERRIDES = (
-    *("experiment=clip_vit_b32_latency", "technique=[ptq]", "~technique.bf16", "~technique.prune_structured"),
+    *(
+        "experiment=clip_vit_b32_latency",
+        "technique=[ptq]",
+        "~technique.fp16",
+        "~technique.bf16",
+        "~technique.prune_structured",
+    ),
     *("hardware=cuda", "benchmark=quick", f"benchmark.shapes=[{','.join(SHAPES)}]", "benchmark.requests=32"),
     "engine=[torch,torch_compile,onnxruntime_cuda,tensorrt,tensorrt_rtx]",
     *("engine.torch.precisions=[fp32,tf32,bf16,fp16]", "engine.torch_compile.precisions=[fp32,bf16,fp16]"),
