@@ -73,6 +73,7 @@ CASES: list[tuple[list[str], str]] = [
     (["+trainer.precision=bf16"], "trainer.precision is set by hardware.precision"),
     (["+technique.distill.trainer.logger=true"], "technique.distill.trainer.logger is set by the logger group"),
     (["trainer.checkpoint_seconds=0"], "trainer.checkpoint_seconds is 0; it must be a number above 0"),
+    (["trainer.freeze_batch_norm=maybe"], "trainer.freeze_batch_norm is 'maybe'; allowed: true, false"),
     (["trainer.early_stopping_patience=soon"], "is 'soon'; it must be a number above 0, or null"),
     (["trainer.gradient_clip_val=much"], "trainer.gradient_clip_val is 'much'; Trainer takes"),
     (["hardware.precision=fp16"], "hardware.precision is 'fp16'; allowed: 'auto', '32-true', 'bf16-mixed', '16-mixed'"),

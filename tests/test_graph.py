@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import tests.tiny as tiny
+from modelpress.check import check
 from modelpress.config import compose
 from modelpress.errors import ModelPressError
 from modelpress.graph import Graph, graph, merged
@@ -182,6 +183,7 @@ def test_teacher_and_student_are_each_trained_as_their_yaml_asks() -> None:
     """A student that PTQ has to train first follows its own wishes, not those of the teacher beside it."""
     stages = graph(Job.of(compose(["technique=ptq", "model=clip_tiny"]), Path("run"))).order
     wanted = compose(["model=clip_tiny"])
+    check(wanted)
     by_model = {stage.recipe.name: stage.spec for stage in stages if stage.name == "finetune"}
     for name, who in (("clip_small", "teacher"), ("clip_tiny", "model")):
         spec = by_model[name]

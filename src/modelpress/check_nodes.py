@@ -32,6 +32,7 @@ OWN_TRAINER_TYPES: Mapping[str, tuple[type, ...]] = {
     "early_stopping_patience": (int, type(None)),
     "checkpoint_seconds": (int, float),
     "compile": (bool,),
+    "freeze_batch_norm": (bool,),
 }
 
 Tree = Mapping[str, Any]

@@ -44,8 +44,8 @@ class ClipModel(Recipe):
         tokenizer: source of a tokenizer instead of the architecture's.
         image_weights: file of a timm image tower (``package:…`` or a path), with its size and digest.
         trained: whether the weights already answer the dataset's question; ``auto``: if both towers were loaded.
-        training: stage -> ``lr``, ``max_epochs`` where this network wants others than the technique's yaml says;
-            read by the config (``${wanted:…}``), not here.
+        training: stage -> ``lr``, ``max_epochs``, ``freeze_batch_norm`` where this network wants others than the
+            technique's yaml says; read by the config (``${wanted:…}``), not here.
     """
 
     name: str
@@ -60,7 +60,7 @@ class ClipModel(Recipe):
     image_weights_sha256: str | None = None
     image_weights_bytes: int | None = None
     trained: Trained = "auto"
-    training: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    training: Mapping[str, Mapping[str, float | bool]] = field(default_factory=dict)
     init: str = field(init=False, default="random")
 
     def __post_init__(self) -> None:
