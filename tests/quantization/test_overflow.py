@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from modelpress.export.onnx import graph_of
 from modelpress.export.typed import convert
 from modelpress.export.typed_run import run
 from modelpress.quantization.overflow import Limits, Search
+from tests import tinyclip
 from tests.quantization import loud
 
 LIMITS = Limits(difference=0.02, agreement=0.98)
@@ -154,3 +157,15 @@ def test_broken_before_is_not_our_fault() -> None:
     network.head.bias.data.fill_(torch.nan)
     with pytest.raises(ModelPressError, match="already in float32"):
         Search(model, "bf16", loud.batches())
+
+
+def test_the_scale_of_a_dual_encoder_does_not_count(tmp_path: Path) -> None:
+    """Cosines are compared: with CLIP's scale of 100, logits would differ by a hundred times as much."""
+    model = tinyclip.dual(tmp_path, tinyclip.CONFIG)
+    found = []
+    for scale in (0.0, math.log(100)):
+        with torch.no_grad():
+            model.logit_scale.fill_(scale)
+        found.append(Search(model, "fp16", [tinyclip.batch(8, seed=10)]).compare())
+    assert found[0] == found[1]
+    assert 0 < found[0][0] < 0.005

@@ -17,7 +17,7 @@ from modelpress.quantization.half import TYPES, Half, Layer, Seen
 
 @dataclass(frozen=True)
 class Limits:
-    """How far 16-bit answers may be from float32: logits (largest, absolute) and share of equal predictions."""
+    """How far 16-bit answers may be from float32: logits or cosines (largest, absolute), share of equal predictions."""
 
     difference: float
     agreement: float
@@ -130,11 +130,14 @@ class Search:
         return [self.model(batch) for batch in given]
 
     def _logits(self, outputs: Sequence[Output]) -> Tensor:
-        """(items, C); of a dual encoder all images against all texts, (items, items)."""
+        """(items, C); of a dual encoder the cosines of all images with all texts, (items, items).
+
+        Without its scale, which reaches 100: a limit on scaled logits would ask for ever more digits of the embeddings.
+        """
         embeddings = [output.embeddings or {} for output in outputs]
         images, texts = ([e[tower].float() for e in embeddings if tower in e] for tower in ("image", "text"))
-        if images and texts and outputs[0].scale is not None:
-            return outputs[0].scale.float() * torch.cat(images) @ torch.cat(texts).T
+        if images and texts:
+            return torch.cat(images) @ torch.cat(texts).T
         given = [output.logits.float() for output in outputs if output.logits is not None]
         if len(given) != len(outputs):
             raise ModelPressError(f"{self.kind}: {type(self.model).__name__} returns no logits to compare.")

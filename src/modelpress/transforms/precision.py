@@ -34,7 +34,8 @@ class Precision(Transform):
 
     Args:
         kind: fp16 or bf16.
-        max_difference: of a logit from float32, absolute; layers are left in float32 until it holds.
+        max_difference: of a logit (of a dual encoder: of a cosine) from float32, absolute; layers are left in float32
+            until it holds.
         min_agreement: share of equal predictions, likewise.
         samples: calibration items that are run.
         pinned: layers (names of modules, as the error of a wrong one lists them) that stay float32 in any case.
