@@ -23,6 +23,7 @@ RUNS = (
 TECHNIQUES = {
     "fp16": "FP16 file",
     "bf16": "BF16 file",
+    "control": "no teacher",
     "distill": "distilled",
     "distill-ptq": "distilled, INT8",
     "ptq": "INT8",
