@@ -169,3 +169,13 @@ def test_the_scale_of_a_dual_encoder_does_not_count(tmp_path: Path) -> None:
         found.append(Search(model, "fp16", [tinyclip.batch(8, seed=10)]).compare())
     assert found[0] == found[1]
     assert 0 < found[0][0] < 0.005
+
+
+def test_a_caption_that_stands_twice_is_one_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounding decides between equal texts, which is no disagreement; between others it is one."""
+    model = tinyclip.dual(tmp_path, tinyclip.CONFIG)
+    search = Search(model, "fp16", [tinyclip.batch(4, seed=10)])
+    search.reference = torch.tensor([[1.0, 1.0 - 1e-6, 0.0], [0.5, 0.2, 0.1]])
+    for rounded, agreement in (([[0.9, 1.0, 0.0], [0.5, 0.2, 0.1]], 1.0), ([[0.0, 0.1, 1.0], [0.5, 0.2, 0.1]], 0.5)):
+        monkeypatch.setattr(search, "_logits", lambda outputs, rounded=rounded: torch.tensor(rounded))
+        assert search.compare()[1] == agreement
