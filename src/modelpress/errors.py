@@ -33,3 +33,9 @@ def not_installed(module: str) -> str:
     gpu = "; `make setup-gpu` brings the one for NVIDIA GPUs" if module == "onnxruntime" else ""
     needed = f"{module} is not installed, and ModelPress needs it"
     return f"{needed}: `make clean setup` brings it, or pip install {module}{gpu}"
+
+
+def first_line(error: BaseException) -> str:
+    """``Type: first line`` of an error, at most 300 characters."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:300]

@@ -29,6 +29,7 @@ import numpy as np  # noqa: E402
 
 from modelpress.benchmark import requests  # noqa: E402
 from modelpress.engines.base import Engine, Plan, Session, Unsupported  # noqa: E402
+from modelpress.errors import first_line  # noqa: E402
 
 Answer = dict[str, Any]
 
@@ -209,12 +210,6 @@ def memory_mb() -> dict[str, float]:
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     hwm_kb = int(lines["VmHWM"].split()[0]) if "VmHWM" in lines else peak_kb
     return {"now": int(lines["VmRSS"].split()[0]) / 1024, "peak": hwm_kb / 1024}
-
-
-def first_line(error: BaseException) -> str:
-    """``Type: first line`` of an error, at most 300 characters."""
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"[:300]
 
 
 def die_with_parent() -> None:

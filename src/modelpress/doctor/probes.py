@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from modelpress.engines.base import Artifact, Hardware, Unsupported
-from modelpress.errors import not_installed
+from modelpress.errors import first_line, not_installed
 
 WIDTH = 16  # of the tiny network: a multiple of what every kernel wants
 CPU, GPU = Hardware(threads=1), Hardware(name="cuda", accelerator="cuda", threads=1)
@@ -32,8 +32,6 @@ class Finding:
 
 def of_engine(target: str, hardware: Hardware) -> Finding:
     """Build a tiny ONNX graph with the real engine and ask it one question."""
-    from modelpress.benchmark.worker import first_line
-
     module, _, name = f"modelpress.engines.{target}".rpartition(".")
     with tempfile.TemporaryDirectory() as place:
         try:

@@ -82,7 +82,7 @@ class Search:
         seen = self.look((*pinned, *heads)) if pinned else free
         parameters = {name for name in seen.parameters if not inside(name, heads)}
         if not parameters or not limits.hold(difference, agreement):
-            raise ModelPressError(self._refusal(pinned, overflowed, difference, limits))
+            raise ModelPressError(self._refusal(pinned, overflowed, difference, agreement, limits))
         low = {name: layer.largest for name, layer in seen.layers.items() if not inside(name, heads)}
         nearest = max(low.items(), key=lambda item: item[1])
         return Settled(pinned, overflowed, heads, nearest, frozenset(parameters), difference, agreement)
@@ -147,13 +147,19 @@ class Search:
         return torch.cat(given)
 
     def _refusal(
-        self, pinned: Mapping[str, float], overflowed: Mapping[str, float], difference: float, limits: Limits
+        self,
+        pinned: Mapping[str, float],
+        overflowed: Mapping[str, float],
+        difference: float,
+        agreement: float,
+        limits: Limits,
     ) -> str:
         cause = f" (in {', '.join(overflowed)} values overflow)" if overflowed else ""
         advice = "Use bf16, whose range is that of float32." if self.kind == "fp16" else "Raise max_difference."
         return (
             f"{self.kind} is of no use here: with {len(pinned)} layers left in float32{cause} nothing remains in 16 "
-            f"bits, or the logits still differ by {difference:.3g} (limit {limits.difference:g}). {advice}"
+            f"bits, or the logits still differ by {difference:.3g} (limit {limits.difference:g}), {agreement:.1%} of "
+            f"the predictions agree (at least {limits.agreement:.0%}). {advice}"
         )
 
 
